@@ -1,0 +1,1 @@
+"""Interlock: a fail-closed guardrail gateway between AI agents and the Kubernetes API."""
