@@ -1,0 +1,1 @@
+"""The console: the HTTP API (and later the pages) beside the gateway."""
