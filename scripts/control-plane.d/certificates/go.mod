@@ -1,0 +1,3 @@
+module interlock.example/control-plane/certificates
+
+go 1.26.0
