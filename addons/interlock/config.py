@@ -32,7 +32,7 @@ from interlock.credential import (
     UpstreamCredential,
     from_kubeconfig,
 )
-from interlock.documents import DocumentError, Fault, Loc, Strict, read, read_bytes
+from interlock.documents import DocumentError, Fault, Loc, Plain, Strict, read, read_bytes
 from interlock.identity.oidc import Issuer
 from interlock.identity.sessions import ANY, CONSOLE, SAME
 
@@ -371,15 +371,6 @@ class Cluster(Strict):
         )
 
 
-def _claim_value(value: object) -> str | bool | int:
-    if type(value) in (str, bool, int):
-        return value  # type: ignore[return-value]  # mypy does not narrow by `in`
-    raise ValueError("expected text, a whole number, or true or false; put text in quotes")
-
-
-ClaimValue = Annotated[str | bool | int, BeforeValidator(_claim_value)]
-
-
 class OpenIdProvider(Strict):
     """An OpenID provider whose identity tokens open sessions."""
 
@@ -392,7 +383,7 @@ class OpenIdProvider(Strict):
     agent_claim: Text | None = None
     owner_claim: Text | None = None
     authorized_parties: tuple[Text, ...] = ()
-    required_claims: dict[Text, ClaimValue] = Field(default_factory=dict)
+    required_claims: dict[Text, Plain] = Field(default_factory=dict)
     certificate_authority: AuthorityFile | None = None
     jwks: Annotated[bytes, BeforeValidator(_key_set)] | None = Field(None, repr=False)
 

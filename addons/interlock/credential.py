@@ -237,6 +237,7 @@ class _Lenient(Strict):
     """A kubeconfig is not ours: keys that do not matter here are passed over."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
+    takes_null: ClassVar[bool] = True
 
 
 class _User(_Lenient):

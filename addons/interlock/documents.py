@@ -19,10 +19,10 @@ import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 from pydantic_core import ErrorDetails
 
@@ -48,6 +48,9 @@ class Strict(BaseModel):
         hide_input_in_errors=True,
     )
 
+    takes_null: ClassVar[bool] = False
+    """Whether a key may be left without a value. Not in our files: it would count as absent, so as unlimited."""
+
 
 class Fault(ValueError):
     """What a validator raises to put its problem on a key below the value that it validates."""
@@ -61,6 +64,16 @@ class Ambiguous(str):
     """The text of a plain scalar that YAML 1.1 and 1.2 read differently: no model field accepts it."""
 
     __slots__ = ()
+
+
+def _plain(value: object) -> object:
+    if type(value) not in (str, bool, int):
+        raise ValueError("expected text, a whole number, or true or false")
+    return value
+
+
+Plain = Annotated[str | bool | int, BeforeValidator(_plain)]
+"""A value as a claim may have it; its type counts."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -94,6 +107,7 @@ class Document:
     data: object
     keys: Mapping[Loc, tuple[int, int]]
     values: Mapping[Loc, tuple[int, int]]
+    nulls: tuple[Loc, ...] = ()
     problems: tuple[Problem, ...] = ()
 
     def problem(self, at: Loc, message: str) -> Problem:
@@ -124,7 +138,11 @@ class Document:
             wrong_kind = [d for d in details if d["loc"] in (("apiVersion",), ("kind",))]
             for detail in wrong_kind or details:
                 problems.extend(self._read(detail, model))
-            return None, problems
+            value = None
+        if not model.takes_null:
+            known = {(p.line, p.column) for p in problems}
+            empty = (at for at in self.nulls if self.values[at] not in known)
+            problems.extend(self.problem(at, "has no value; give one, or remove the key") for at in empty)
         return (None if problems else value), problems
 
     def _read(self, detail: ErrorDetails, model: type[BaseModel]) -> Iterator[Problem]:
@@ -134,7 +152,7 @@ class Document:
             yield from cause.problems
         elif kind == "extra_forbidden":
             known = _known_keys(model, loc[:-1])
-            yield self._problem(loc, self.keys, f"unknown key; {_nearest(str(loc[-1]), known, 'known keys')}")
+            yield self._problem(loc, self.keys, f"unknown key; {nearest(str(loc[-1]), known, 'known keys')}")
         elif kind == "missing":
             yield self.problem(loc, "missing; it must be given")
         elif kind == "too_short" and detail["input"]:
@@ -231,6 +249,10 @@ class _Open:
     drop: bool = False  # the next value's key was faulty: the value is read and dropped
 
 
+# What stands for an alias's value: a fault already, and of a type that no field takes for absent.
+_ALIASED: Final = Ambiguous()
+
+
 class _TooDeep(Exception):
     """Nested deeper than DEPTH_LIMIT, at this line and column."""
 
@@ -243,11 +265,13 @@ class _Builder:
         self.root: object = None
         self.keys: dict[Loc, tuple[int, int]] = {}
         self.values: dict[Loc, tuple[int, int]] = {}
+        self.nulls: list[Loc] = []
         self.problems: list[Problem] = []
         self.open: list[_Open] = []
 
     def document(self) -> Document:
-        return Document(self.file, self.root, self.keys, self.values, tuple(self.problems))
+        nulls, problems = tuple(self.nulls), tuple(self.problems)
+        return Document(self.file, self.root, self.keys, self.values, nulls, problems)
 
     def take(self, event: yaml.Event) -> None:
         if isinstance(event, yaml.NodeEvent):
@@ -262,8 +286,11 @@ class _Builder:
             elif self._at_key():
                 self._take_key(event)
             else:
+                value = _scalar(event) if isinstance(event, yaml.ScalarEvent) else _ALIASED
                 self.values[self._here()] = _mark(event)
-                self._store(_scalar(event) if isinstance(event, yaml.ScalarEvent) else None)
+                if value is None:
+                    self.nulls.append(self._here())
+                self._store(value)
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             done = self.open.pop()
             if done.is_key:
@@ -399,8 +426,8 @@ def _explain(kind: str, detail: ErrorDetails) -> str:
         return f"{context['error']}{_QUOTE if isinstance(value, Ambiguous) else ''}"
     if kind == "literal_error":
         words = re.findall(r"'([^']*)'", context["expected"])
-        return _nearest(value if isinstance(value, str) else "", words, "expected one of")
-    if kind == "too_short":
+        return nearest(value if isinstance(value, str) else "", words, "expected one of")
+    if kind in ("too_short", "string_too_short"):
         return "must not be empty; leave the key out, or name at least one"
     if kind in _EXPECTED:
         expected, remedy = _EXPECTED[kind]
@@ -409,7 +436,8 @@ def _explain(kind: str, detail: ErrorDetails) -> str:
     return "not a value that can stand here"
 
 
-def _nearest(word: str, known: Iterable[str], label: str) -> str:
+def nearest(word: str, known: Iterable[str], label: str) -> str:
+    """The known word that `word` is likely meant to be, or all of them after `label`."""
     words = list(known)
     near = difflib.get_close_matches(word[:64], words, n=1, cutoff=0.6)
     return f"did you mean {near[0]}?" if near else f"{label}: {', '.join(words)}"
