@@ -23,6 +23,8 @@ from urllib.parse import quote, unquote_to_bytes
 MAX_TARGET = 65536
 # The most query parameters. Only `command` and `ports` repeat.
 MAX_PARAMETERS = 1000
+# The longest name in Kubernetes, in characters (validation.DNS1123SubdomainMaxLength).
+MAX_SEGMENT = 253
 
 # OPTIONS, TRACE and the rest: the API server gives them the verb "" and answers 405. CONNECT is the guard's.
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
@@ -242,7 +244,7 @@ def _request_info(method: str, path: str, query: Sequence[tuple[str, str]]) -> R
     group = ""
     if prefix == "apis":
         if len(current) < 3:
-            return _non_resource(path, verb)
+            return _non_resource(path, verb, prefix)
         group, current = current[0], current[1:]
     version, current = current[0], current[1:]
 
@@ -301,8 +303,8 @@ def _request_info(method: str, path: str, query: Sequence[tuple[str, str]]) -> R
     )
 
 
-def _non_resource(path: str, verb: str) -> RequestInfo:
-    return RequestInfo(False, path, verb, "", "", "", "", "", "", "", (), "", "")
+def _non_resource(path: str, verb: str, prefix: str = "") -> RequestInfo:
+    return RequestInfo(False, path, verb, prefix, "", "", "", "", "", "", (), "", "")
 
 
 def _split_path(path: str) -> list[str]:
@@ -420,6 +422,10 @@ def _check_segments(segments: Sequence[str]) -> None:
             )
         if not segment.isprintable():
             raise BadTarget("a path segment holds a control or invisible character")
+        if len(segment) > MAX_SEGMENT:
+            raise BadTarget(
+                f"a path segment is longer than {MAX_SEGMENT} characters, the longest name in Kubernetes"
+            )
 
 
 def _encode(segments: Sequence[str]) -> str:
