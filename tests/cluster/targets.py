@@ -238,6 +238,8 @@ def _path(rng: random.Random, method: str) -> tuple[str, dict[str, list[str]]]:
         }
     depth = rng.choices(["root", "list", "name", "subresource"], [2, 45, 35, 18])[0]
     path = root
+    if depth == "subresource" and rng.random() < 0.5:
+        resource = "pods"
     if depth != "root":
         path += "/" + resource
     if depth in ("name", "subresource"):

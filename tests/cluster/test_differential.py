@@ -18,7 +18,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-
 from cluster.targets import generate, harmless
 from interlock.kube.target import BadTarget, Target, parse_target
 
