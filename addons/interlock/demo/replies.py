@@ -240,4 +240,4 @@ def go_text(value: Any) -> str:
         return f"map[{' '.join(f'{key}:{go_text(value[key])}' for key in sorted(value))}]"
     if isinstance(value, list):
         return f"[{' '.join(go_text(item) for item in value)}]"
-    return {None: "<nil>", True: "true", False: "false"}.get(value, str(value))
+    return "<nil>" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -207,10 +207,8 @@ class Store:
 
     def _prepared(self, resource: Resource, namespace: str, body: Object) -> Object:
         """A private copy of a body that fits its place. Raises Refused 400."""
-        made = copy.deepcopy(body)
-        if made.setdefault("kind", resource.kind) != resource.kind or (
-            made.setdefault("apiVersion", resource.api_version) != resource.api_version
-        ):
+        made = {"kind": resource.kind, "apiVersion": resource.api_version, **copy.deepcopy(body)}
+        if (made["kind"], made["apiVersion"]) != (resource.kind, resource.api_version):
             raise Refused(
                 400,
                 "BadRequest",
@@ -219,7 +217,7 @@ class Store:
         metadata = made.get("metadata")
         if not isinstance(metadata, dict):
             metadata = made["metadata"] = {}
-        if metadata.get("namespace", namespace) != namespace:
+        if (metadata.get("namespace") or namespace) != namespace:
             raise Refused(
                 400,
                 "BadRequest",
