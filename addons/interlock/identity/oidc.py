@@ -140,10 +140,10 @@ def check_url(what: str, url: str, *, loopback_http: bool = True) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A token that holds. expires_at: its own end (Unix seconds)."""
+    """A token that holds. until: for how long (Unix seconds): its own end and the leeway."""
 
     principal: Principal
-    expires_at: float
+    until: float
 
 
 # ------------------------------------------------------------------------------------------ the token
@@ -387,7 +387,7 @@ class Keys:
 def check_claims(issuer: Issuer, claims: Mapping[str, Any], now: float) -> Verified:
     """The principal that a token with a good signature speaks for. Raises `TokenRefused` (verified)."""
     try:
-        expires_at = _check_times(claims, now)
+        until = _check_times(claims, now)
         _check_audience(issuer, claims)
         if "events" in claims:
             # RFC 8417, and OpenID Connect Back-Channel Logout §2.4: such a token is nobody's identity.
@@ -397,7 +397,7 @@ def check_claims(issuer: Issuer, claims: Mapping[str, Any], now: float) -> Verif
             if type(found) is not type(expected) or found != expected:
                 shown = "missing" if found is MISSING else _show(found)
                 raise TokenRefused(f"claim {path} is {shown}, expected {_show(expected)}")
-        return Verified(_principal(issuer, claims), expires_at)
+        return Verified(_principal(issuer, claims), until)
     except BadPrincipal as bad:
         raise TokenRefused(f"{bad.reason} (usernamePrefix, groupsPrefix)", verified=True) from None
     except TokenRefused as refused:
@@ -423,7 +423,7 @@ def _check_times(claims: Mapping[str, Any], now: float) -> float:
         raise TokenRefused(f"the token is not valid for another {begins - now:.0f} s; check the clocks")
     if now < issued - LEEWAY:
         raise TokenRefused(f"the token was issued {issued - now:.0f} s in the future; check the clocks")
-    return expires
+    return expires + LEEWAY
 
 
 def _check_audience(issuer: Issuer, claims: Mapping[str, Any]) -> None:

@@ -43,7 +43,13 @@ from interlock.identity.sessions import (
 )
 
 Record = Callable[[Mapping[str, object]], Awaitable[None]]
-"""Makes one event durable in the evidence, and returns when it is; raises if it cannot."""
+"""Makes one event durable in the evidence, and returns when it is; raises if it cannot.
+
+An event's `type` is `session_opened` or `session_renewed` (with `method`, `client_ip`, `token_expires_at`),
+`session_ended` (with `reason`), each with what `_event` tells of the session; or `session_refused`, with `id`
+(which the caller is told), `reason`, `verified`, `at`, and what is known of session and principal. Times are
+Unix seconds.
+"""
 
 WITHHELD: Final = "the token was not accepted; `interlock doctor --id {id}` tells the operator why"
 
@@ -100,6 +106,7 @@ class TokenService:
         self._random = random
         self._threads = threads
         self._address = address
+        self._untold: list[Session] = []  # ended, and the evidence could not be told yet
 
     async def open(self, identity_token: str, audience: str, client_ip: str) -> Issued:
         """Open a session for who `identity_token` speaks for.
@@ -118,7 +125,7 @@ class TokenService:
             raise
         token = new_token(self._random)
         expires_at = token_expiry(session, self._limits.ttl, session.opened_at)
-        if not await self._store(session, token_hash(token), expires_at, "exchange"):
+        if not await self._store(session, token_hash(token), expires_at, "oidc"):
             raise StateAway("the state database holds another session under a fresh random token")
         return Issued(session, token, int(expires_at - session.opened_at))
 
@@ -138,8 +145,22 @@ class TokenService:
             raise await self._refuse(refused.reason, True, audience, client_ip, held.session) from None
         token = new_token(self._random)
         expires_at = token_expiry(session, self._limits.ttl, now)
-        await self._tell(_event("session_renewed", session, expires_at=expires_at, client_ip=client_ip))
-        renewed = await self._call(lambda: self._state.renew(session.id, token_hash(token), expires_at, now))
+        await self._tell(
+            _event(
+                "session_renewed",
+                session,
+                method="session-token",
+                client_ip=client_ip,
+                token_expires_at=expires_at,
+            )
+        )
+        try:
+            renewed = await self._call(
+                lambda: self._state.renew(session.id, token_hash(token), expires_at, now)
+            )
+        except StateAway as away:
+            await self._refuse(away.reason, False, audience, client_ip, session)
+            raise
         if renewed is None:
             raise await self._refuse("the session ended meanwhile", True, audience, client_ip, session)
         return Issued(renewed, token, int(expires_at - now))
@@ -168,8 +189,8 @@ class TokenService:
                 return Held(current or held.session, held.token_expires_at)
             replaces = current.id
         session = self._new(verified.principal, cluster, client_ip)
-        if await self._store(session, hash, verified.expires_at, "bearer", replaces):
-            return Held(session, verified.expires_at)
+        if await self._store(session, hash, verified.until, "oidc-bearer", replaces):
+            return Held(session, verified.until)
         # Another request of the same agent, here or in another process, was first.
         found = await self._call(lambda: self._state.session_by_token_hash(hash))
         if found is None:
@@ -182,8 +203,12 @@ class TokenService:
         Raises `Away`. A session that is over by the clock is refused with or without this.
         """
         now = self._clock()
-        for ended in await self._call(lambda: self._state.expire(now, session_id)):
+        self._untold += await self._call(lambda: self._state.expire(now, session_id))
+        while self._untold:
+            ended = self._untold[0]
             await self._tell(_event("session_ended", ended, reason=ended.end_reason))
+            if ended in self._untold:
+                self._untold.remove(ended)
 
     def _new(self, principal: Principal, audience: str, client_ip: str) -> Session:
         return new_session(
@@ -197,9 +222,17 @@ class TokenService:
         )
 
     async def _store(
-        self, session: Session, hash: bytes, expires_at: float, how: str, replaces: str | None = None
+        self, session: Session, hash: bytes, expires_at: float, method: str, replaces: str | None = None
     ) -> bool:
-        await self._tell(_event("session_opened", session, how=how, client_ip=session.opened_from))
+        await self._tell(
+            _event(
+                "session_opened",
+                session,
+                method=method,
+                client_ip=session.opened_from,
+                token_expires_at=expires_at,
+            )
+        )
         try:
             stored = await self._call(
                 lambda: self._state.open_session(session, hash, expires_at, replaces=replaces)
@@ -220,18 +253,17 @@ class TokenService:
         session: Session | None = None,
     ) -> Refused:
         id = str(uuid.UUID(bytes=self._random(16), version=4))
-        await self._tell(
-            {
-                "type": "session_refused",
-                "id": id,
-                "session_id": session.id if session else None,
-                "reason": reason,
-                "verified": tell,
-                "cluster": audience,
-                "client_ip": client_ip,
-                "at": self._clock(),
-            }
-        )
+        known = {} if session is None else _event("session_refused", session)
+        refusal = {
+            "type": "session_refused",
+            "id": id,
+            "reason": reason,
+            "verified": tell,
+            "cluster": audience,
+            "client_ip": client_ip,
+            "at": self._clock(),
+        }
+        await self._tell({**known, **refusal})
         return Refused(id, reason if tell else WITHHELD.format(id=id))
 
     async def _tell(self, event: Mapping[str, object]) -> None:
@@ -262,7 +294,7 @@ def _event(type: str, session: Session, **more: object) -> dict[str, object]:
         "addresses": list(session.addresses),
         "opened_at": session.opened_at,
         "idle_seconds": session.idle_seconds,
-        "ends_at": session.ends_at,
+        "expires_at": session.ends_at,
         "ended_at": session.ended_at,
         **more,
     }
