@@ -1,6 +1,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from interlock.kube.frames import CHANNELS, PROTOCOLS, Lines, Overlong, accepted_protocols, split
 
 

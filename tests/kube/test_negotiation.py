@@ -1,4 +1,5 @@
 import pytest
+
 from interlock.kube.negotiation import (
     REQUEST_HEADERS,
     RESPONSE_HEADERS,

@@ -1,6 +1,7 @@
 import json
 
 import pytest
+
 from interlock.kube.status import REASONS, one_line, status
 
 
