@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -60,10 +59,18 @@ class Fault(ValueError):
         self.at: Loc = at
 
 
-class Ambiguous(str):
-    """The text of a plain scalar that YAML 1.1 and 1.2 read differently: no model field accepts it."""
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """A plain scalar that YAML 1.1 and 1.2 read differently. It is no str, so no model field accepts it."""
 
-    __slots__ = ()
+    text: str
+
+
+class _Faulty:
+    """Its one value stands for a value that has a problem already: no field accepts it, none complains."""
+
+
+_FAULTY: Final = _Faulty()
 
 
 def _plain(value: object) -> object:
@@ -155,8 +162,8 @@ class Document:
             yield self._problem(loc, self.keys, f"unknown key; {nearest(str(loc[-1]), known, 'known keys')}")
         elif kind == "missing":
             yield self.problem(loc, "missing; it must be given")
-        elif kind == "too_short" and detail["input"]:
-            pass  # its items are at fault, each with a problem of its own
+        elif detail["input"] is _FAULTY or (kind == "too_short" and detail["input"]):
+            pass  # it, or each of its items, has a problem already
         else:
             at = cause.at if isinstance(cause, Fault) else ()
             yield self.problem(loc + at, _explain(kind, detail))
@@ -249,10 +256,6 @@ class _Open:
     drop: bool = False  # the next value's key was faulty: the value is read and dropped
 
 
-# What stands for an alias's value: a fault already, and of a type that no field takes for absent.
-_ALIASED: Final = Ambiguous()
-
-
 class _TooDeep(Exception):
     """Nested deeper than DEPTH_LIMIT, at this line and column."""
 
@@ -286,7 +289,7 @@ class _Builder:
             elif self._at_key():
                 self._take_key(event)
             else:
-                value = _scalar(event) if isinstance(event, yaml.ScalarEvent) else _ALIASED
+                value = _scalar(event) if isinstance(event, yaml.ScalarEvent) else _FAULTY
                 self.values[self._here()] = _mark(event)
                 if value is None:
                     self.nulls.append(self._here())
@@ -381,6 +384,8 @@ _AMBIGUOUS = re.compile(
 
 def _scalar(event: yaml.ScalarEvent) -> object:
     text: str = event.value
+    if event.tag:
+        return _FAULTY
     if event.style:
         return text
     if _NULL.fullmatch(text):
@@ -447,31 +452,25 @@ def _known_keys(model: type[BaseModel], loc: Loc) -> list[str]:
     """The keys that may stand in the mapping at `loc` of a document of `model`."""
     annotation: Any = model
     for step in loc:
-        annotation = _below(annotation, step)
-    found = next(_models(annotation), None)
-    return [f.alias or name for name, f in found.model_fields.items()] if found else []
+        if isinstance(step, int):
+            annotation = _args(annotation, tuple)[0]
+        else:
+            fields = _models(annotation)[0].model_fields.items()
+            annotation = next(field.annotation for name, field in fields if step == (field.alias or name))
+    return [field.alias or name for name, field in _models(annotation)[0].model_fields.items()]
 
 
-def _below(annotation: Any, step: str | int) -> Any:
-    if isinstance(step, int):
-        return next((a for a in _parts(annotation) if a is not Ellipsis), None)
-    fields = (f for m in _models(annotation) for n, f in m.model_fields.items() if step == (f.alias or n))
-    return next((f.annotation for f in fields), None)
+def _models(annotation: Any) -> list[Any]:
+    """The model that may stand there, also where it may be left out."""
+    parts = typing.get_args(annotation) or (annotation,)
+    return [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
 
 
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        for part in typing.get_args(annotation):
-            yield from _models(part)
-
-
-def _parts(annotation: Any) -> tuple[Any, ...]:
-    """The item type of a list, also where the list may be left out."""
-    if typing.get_origin(annotation) is tuple:
+def _args(annotation: Any, container: type) -> tuple[Any, ...]:
+    """The item types of a container, also where it may be left out."""
+    if typing.get_origin(annotation) is container:
         return typing.get_args(annotation)
-    return tuple(p for a in typing.get_args(annotation) for p in _parts(a))
+    return tuple(arg for part in typing.get_args(annotation) for arg in _args(part, container))
 
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
