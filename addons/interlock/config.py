@@ -32,7 +32,7 @@ from interlock.credential import (
     UpstreamCredential,
     from_kubeconfig,
 )
-from interlock.documents import DocumentError, Fault, Loc, Plain, Strict, read, read_bytes
+from interlock.documents import DocumentError, Fault, Loc, Plain, Strict, dotted, read, read_bytes
 from interlock.identity.oidc import Issuer
 from interlock.identity.sessions import ANY, CONSOLE, SAME
 
@@ -551,7 +551,7 @@ def _clashes(gateway: Gateway) -> Iterator[tuple[Loc, str]]:
     for i, (at, address) in enumerate(listeners):
         for other, earlier in listeners[:i]:
             if address.port and address.port == earlier.port and _same_host(address.host, earlier.host):
-                yield at, f"the same address as {'.'.join(map(str, other))}; give each its own port"
+                yield at, f"the same address as {dotted(other)}; give each its own port"
     servers: dict[Server, str] = {}
     for i, cluster in enumerate(gateway.clusters):
         if servers.setdefault(cluster.server, cluster.name) != cluster.name:
@@ -559,8 +559,7 @@ def _clashes(gateway: Gateway) -> Iterator[tuple[Loc, str]]:
             yield ("clusters", i, "server"), message
         for at, address in listeners:
             if address.port == cluster.server.port and _reaches(cluster.server.host, address.host):
-                where = ".".join(map(str, at))
-                message = f"leads to the gateway's own listener ({where}); name the API server"
+                message = f"leads to the gateway's own listener ({dotted(at)}); name the API server"
                 yield ("clusters", i, "server"), message
 
 

@@ -173,7 +173,7 @@ class Document:
         for end in range(len(at), -1, -1):
             place = place or self.values.get(at[:end])
         line, column = place or (1, 1)
-        return Problem(self.file, line, column, _dotted(at), message)
+        return Problem(self.file, line, column, dotted(at), message)
 
 
 def read(path: Path) -> tuple[Document, ...]:
@@ -357,7 +357,7 @@ class _Builder:
     def _fault(self, event: yaml.Event, message: str) -> None:
         line, column = _mark(event)
         at = self.open[-1].loc if self.open else ()
-        self.problems.append(Problem(self.file, line, column, _dotted(at), message))
+        self.problems.append(Problem(self.file, line, column, dotted(at), message))
 
 
 def _mark(event: yaml.Event) -> tuple[int, int]:
@@ -481,7 +481,8 @@ def _shown(key: str) -> str:
     return key if _KEY.fullmatch(key) else "(a key that is not a word)"
 
 
-def _dotted(loc: Loc) -> str:
+def dotted(loc: Loc) -> str:
+    """A place in a file as problems name it: `spec.rules[2].effect`."""
     text = "".join(f"[{s}]" if isinstance(s, int) else f".{_shown(s)}" for s in loc)
     return text.removeprefix(".")
 
