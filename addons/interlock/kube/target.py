@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from urllib.parse import quote, unquote_to_bytes
 
 # The longest target, in bytes. A command line that is longer does not fit an HTTP/2 header block of the
@@ -39,7 +39,7 @@ VERBS_WITH_SELECTORS = frozenset({"list", "watch", "deletecollection"})
 # Query parameters by the type that the API server decodes them to (apimachinery/pkg/apis/meta/v1 and
 # k8s.io/api/core/v1 types.go, the `json` names of the options types).
 TEXT = "printable text"
-BOOL = "true or false"
+BOOL = "true or false, in ASCII"  # the server folds case as Unicode does, where `ſ` is an `s`
 INT = "a whole number"
 DURATION = "a duration such as 30s"
 LABELS = "a label selector such as app=web,tier in (a,b)"
@@ -62,13 +62,8 @@ _DELETE: Parameters = {
     "ignoreStoreReadErrorWithClusterBreakingPotential": BOOL,
 }  # fmt: skip
 _STREAMS: Parameters = {
-    "timeout": DURATION,
-    "stdin": BOOL,
-    "stdout": BOOL,
-    "stderr": BOOL,
-    "tty": BOOL,
-    "container": TEXT,
-}
+    "timeout": DURATION, "stdin": BOOL, "stdout": BOOL, "stderr": BOOL, "tty": BOOL, "container": TEXT,
+}  # fmt: skip
 
 VERB_PARAMETERS: dict[str, Parameters] = {
     "get": _GET,
@@ -119,6 +114,11 @@ _QUERY_LITERALS = "!*(),:/@"
 _AMBIGUOUS = re.compile(r"[/\\%;]")
 _INT = re.compile(r"[+-]?[0-9]{1,19}")
 _DURATION = re.compile(r"0|(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ns|us|ms|s|m|h)){1,6}")
+# apimachinery/pkg/fields/selector.go: splitTerms, splitTerm and UnescapeValue.
+_OPERATOR = re.compile(r"!=|==|=")
+_FIELD_VALUE = re.compile(r"(?:[^\\,=]|\\[\\,=])*+", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_TERM = re.compile(r"(?:[^\\,]|\\.)*+\\?", re.DOTALL)
 # apimachinery/pkg/labels/selector.go, Parse, and the validation of keys and values. Possessive, so that no
 # input is read twice; blanks are spaces only.
 _NAME = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
@@ -175,7 +175,7 @@ class RequestInfo:
 class Target:
     """A target that has been understood. Made by `parse_target` alone.
 
-    canonical: path[?query] to forward. query: the decoded parameters in the order in which they came.
+    canonical: path[?query] to forward, in ASCII. query: the decoded parameters in the order in which they came.
     streams: "watch" (JSON lines), "log" (text lines), "connect" (exec, attach, portforward, proxy) or "".
     command: the argv of an exec, else ().
     """
@@ -186,6 +186,14 @@ class Target:
     info: RequestInfo
     streams: str
     command: tuple[str, ...]
+    seal: InitVar[object]
+
+    def __post_init__(self, seal: object) -> None:
+        if seal is not _SEAL:
+            raise TypeError("a Target is made by parse_target alone")
+
+
+_SEAL = object()
 
 
 def parse_target(method: str, raw: str | bytes) -> Target:
@@ -224,14 +232,14 @@ def parse_target(method: str, raw: str | bytes) -> Target:
         canonical += "".join("/" + part for part in raw_path[1:].split("/")[subpath:])
         if query:
             canonical += f"?{raw_query}"
-        return Target(method, canonical, query, info, "connect", ())
+        return Target(method, canonical, query, info, "connect", (), _SEAL)
     if len(info.parts) > 3:
         raise BadTarget(f"nothing is served below {_quote(info.resource + '/' + info.subresource)}", 404)
     canonical = _encode(segments) if "%" in raw_path else info.path
     if query:
         _check_parameters(info, query)
-        canonical += "?" + "&".join([f"{key}={quote(value, safe=_QUERY_LITERALS)}" for key, value in query])
-    return Target(method, canonical, query, info, *_stream(info, query))
+        canonical += "?" + "&".join([f"{key}={_encode_value(value)}" for key, value in query])
+    return Target(method, canonical, query, info, *_stream(info, query), _SEAL)
 
 
 def _request_info(method: str, path: str, query: Sequence[tuple[str, str]]) -> RequestInfo:
@@ -345,12 +353,6 @@ def _exact_match(selector: str, field: str) -> str:
     return found
 
 
-_OPERATOR = re.compile(r"!=|==|=")
-_FIELD_VALUE = re.compile(r"(?:[^\\,=]|\\[\\,=])*+", re.DOTALL)
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_TERM = re.compile(r"(?:[^\\,]|\\.)*+\\?", re.DOTALL)
-
-
 def _terms(selector: str) -> list[str]:
     """The comma-separated terms; a comma behind a backslash does not separate."""
     if "\\" not in selector:
@@ -432,6 +434,10 @@ def _encode(segments: Sequence[str]) -> str:
     return "/" + "/".join([quote(segment, safe=_PATH_LITERALS) for segment in segments])
 
 
+def _encode_value(value: str) -> str:
+    return value if value.isascii() and value.isalnum() else quote(value, safe=_QUERY_LITERALS)
+
+
 def _query(raw: str) -> tuple[tuple[str, str], ...]:
     """The parameters in their order, decoded once, empty pairs left out (net/url.parseQuery)."""
     if raw.count("&") >= MAX_PARAMETERS:
@@ -488,7 +494,7 @@ def _is_int(value: str) -> bool:
 
 _CHECKS: dict[str, Callable[[str], bool]] = {
     TEXT: str.isprintable,
-    BOOL: str.isprintable,
+    BOOL: lambda value: value.isascii() and value.isprintable(),
     INT: _is_int,
     DURATION: lambda value: _DURATION.fullmatch(value) is not None,
     LABELS: lambda value: _LABEL_SELECTOR.fullmatch(value) is not None,
