@@ -8,6 +8,7 @@ are known to quote names alone are shown.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -25,7 +26,12 @@ PLAIN = re.compile(
             rf"{_W}(?: {_Q})? is forbidden: {_CANNOT}",
             rf"{_W} {_Q} is forbidden: unable to create new content in namespace {_W} because it is being terminated",
             rf"Operation cannot be fulfilled on {_W} {_Q}: the object has been modified; please apply your changes to the latest version and try again",
+            rf"Apply failed with \d+ conflicts?: conflicts? with {_Q} using {_W}:(?: [.\w\-/\[\]]{{1,253}}|(?:\n- [.\w\-/\[\]]{{1,253}})+)",
+            rf"conflicts? with {_Q}(?: with subresource {_Q})? using {_W}(?: at [0-9T:\-Z]+)?",
+            rf"{_W} in version {_Q} cannot be handled as a {_W}: (?:illegal base64 data at input byte \d+|strict decoding error: (?:(?:unknown|duplicate) field {_Q}(?:, )?)+)",
             r"the server could not find the requested resource",
+            r"the server rejected our request due to an error in our request",
+            r"406: Not Acceptable\n\nAvailable representations: [a-z0-9/+.,;=\- ]{1,400}",
             r"the server does not allow this method on the requested resource",
             r"the server is currently unable to handle the request",
             r"the server has received too many requests and has asked us to try again later",
@@ -56,14 +62,17 @@ _OPEN_WORDS = re.compile(
 
 # How an object looks inside a message: JSON, what Go prints with %v and %+v, a decoder's context, a diff.
 DUMP = re.compile(
-    r"[{\[]\\*\"|bigger context|error found in #|&?[a-z]\w*(?:\.\w+)+(?:\{|\[\w)|\bmap\[|\{[A-Z]\w*:|\{\s*\.\.\.|\bValue: ?\"|^[ \t]*[-+] ",
+    r"[{\[]\\*\"|bigger context|error found in #|&?[a-z]\w*\.[A-Z]\w*\{|\bmap\[|\{[A-Z]\w*:|\{\s*\.\.\.|\bValue\"?: ?\"|@@ -[0-9]|^[ \t]*[-+] ",
     re.ASCII | re.MULTILINE,
 )
 
 Token = Callable[[str, str], str]  # (withheld text, where) -> token
+Walk = Callable[[Any], bool]  # masks a document in place; whether it changed
+
+_DECODER = json.JSONDecoder()
 
 
-def withhold(node: dict[str, Any], token: Token, *, secret: bool) -> None:
+def withhold(node: dict[str, Any], token: Token, walk: Walk, *, secret: bool) -> None:
     """Masks the messages of a failed Status in place.
 
     secret: whether it answers a request for something that is secret as a whole.
@@ -77,11 +86,41 @@ def withhold(node: dict[str, Any], token: Token, *, secret: bool) -> None:
         *((cause, f"details.causes[{i}].message") for i, cause in causes),
     ):
         message = holder.get("message")
-        if isinstance(message, str) and not PLAIN.fullmatch(message) and (dump := DUMP.search(message)):
-            kept = message[: dump.start()].rstrip()
-            holder["message"] = (
-                f"{kept} [{token(message[dump.start() :], where)} in place of words that can quote the object]".lstrip()
+        if isinstance(message, str) and not PLAIN.fullmatch(message):
+            holder["message"] = _without_dumps(message, where, token, walk)
+
+
+def _without_dumps(message: str, where: str, token: Token, walk: Walk) -> str:
+    """`message` with each object in it masked; from the first that cannot be read on, nothing of it."""
+    pieces: list[str] = []
+    at = 0
+    while (dump := DUMP.search(message, at)) is not None:
+        read = _read(message, dump.start())
+        if read is None:
+            pieces.append(message[at : dump.start()])
+            pieces.append(
+                f"[{token(message[dump.start() :], where)} in place of words that can quote the object]"
             )
+            return "".join(pieces)
+        start, end, thing = read
+        pieces.append(message[at:start])
+        pieces.append(json.dumps(thing, ensure_ascii=False) if walk(thing) else message[start:end])
+        at = end
+    return "".join((*pieces, message[at:]))
+
+
+def _read(message: str, start: int) -> tuple[int, int, Any] | None:
+    """The JSON that begins at `start`, or the quoted JSON (Go's %q) whose quote stands before it."""
+    try:
+        if message[start - 1 : start] == '"':
+            start -= 1
+            text, end = _DECODER.raw_decode(message, start)
+            thing = json.loads(text)
+        else:
+            thing, end = _DECODER.raw_decode(message, start)
+    except (ValueError, RecursionError):
+        return None
+    return (start, end, thing) if isinstance(thing, (dict, list)) else None
 
 
 def _about_a_secret(node: dict[str, Any], causes: list[tuple[int, dict[str, Any]]], token: Token) -> None:
@@ -91,7 +130,9 @@ def _about_a_secret(node: dict[str, Any], causes: list[tuple[int, dict[str, Any]
         if not isinstance(field, str) or not _FIELD.fullmatch(field):
             cause.pop("field", None)
             field = ""
-        if isinstance(words, str) and not (field in OPEN_FIELDS and _OPEN_WORDS.fullmatch(words)):
+        if isinstance(words, str) and not (
+            PLAIN.fullmatch(words) or (field in OPEN_FIELDS and _OPEN_WORDS.fullmatch(words))
+        ):
             words = f"withheld, it can quote the secret [{token(words, f'details.causes[{i}].message')}]"
             cause["message"] = words
         told.append(f"{field}: {words}" if field else str(words))

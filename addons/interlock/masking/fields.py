@@ -118,16 +118,17 @@ class Walk:
                 pass  # it only begins like JSON: text, like any other
         if manifest.LOOKS.search(value):
             return self._inside(
-                lambda: manifest.masked(value, lambda node: self._changes(node, path), rewrite), path
+                lambda: manifest.masked(value, lambda node: self.changes(node, path), rewrite), path
             )
         return rewrite(value)
 
     def _json(self, value: str, inner: Any, path: Path) -> str:
-        if not self._inside(lambda: self._changes(inner, path), path):
+        if not self._inside(lambda: self.changes(inner, path), path):
             return value
         return orjson.dumps(inner).decode() + value[len(value.rstrip()) :]
 
-    def _changes(self, node: Any, path: Path) -> bool:
+    def changes(self, node: Any, path: Path = None) -> bool:
+        """Masks `node` in place and says whether there was anything to mask."""
         found = len(self.findings)
         self.document(node, path)
         return len(self.findings) > found
@@ -190,7 +191,14 @@ class Walk:
                 self._secret(node, path)
                 done = ("data", "stringData")
             elif kind == "Status" and node.get("status") == "Failure":
-                failures.withhold(node, lambda value, where: self.token(value, (path, where)), secret=False)
+                failures.withhold(
+                    node,
+                    lambda value, where: self.token(value, (path, where)),
+                    lambda thing: self.changes(thing, (path, "message")),
+                    secret=False,
+                )
+                if failures.PLAIN.fullmatch(str(node.get("message"))):
+                    done = ("message",)  # `cannot be handled as a Secret: illegal base64` names no value
         if "value" in node:
             self._pair(node, path)
         for key, value in node.items():

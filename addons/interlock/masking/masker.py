@@ -288,7 +288,9 @@ def _guard(walk: Walk, node: Any, info: RequestInfo) -> None:
         and node.get("status") == "Failure"
         and _secret(info)
     ):
-        failures.withhold(node, lambda value, where: walk.token(value, (None, where)), secret=True)
+        failures.withhold(
+            node, lambda value, where: walk.token(value, (None, where)), walk.changes, secret=True
+        )
 
 
 def _written(raw: bytes, node: Any, walk: Walk) -> Masked:
