@@ -9,6 +9,7 @@ import (
 
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apiextensionsv1beta1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1beta1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	clientgo "k8s.io/client-go/kubernetes/scheme"
@@ -50,6 +51,12 @@ func Scheme() *runtime.Scheme {
 		if err := add(scheme); err != nil {
 			panic(err)
 		}
+	}
+	// The API server takes options and partial metadata in a group of their own too.
+	meta := schema.GroupVersion{Group: metav1.GroupName, Version: "v1"}
+	metav1.AddToGroupVersion(scheme, meta)
+	if err := metav1.AddMetaToScheme(scheme); err != nil {
+		panic(err)
 	}
 	return scheme
 }
