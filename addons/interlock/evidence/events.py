@@ -382,6 +382,11 @@ def leaf(event: Event, gateway_id: str, seq: int) -> bytes:
         return orjson.dumps(_unicode(record), option=_CANONICAL)
 
 
+def exchange_of(event: Event) -> str | None:
+    """The id of the exchange that the event belongs to: the request's `id`, `request_id` of all others."""
+    return event.id if isinstance(event, Request) else getattr(event, "request_id", None)
+
+
 def rfc3339(micros: Time) -> str:
     """`2026-01-31T23:59:59.000001Z`."""
     seconds, fraction = divmod(micros, 1_000_000)

@@ -99,7 +99,11 @@ class _File:
             _write(self.descriptor, header + content)
             os.fsync(self.descriptor)
             os.link(hidden, path)
-            _sync_directory(path.parent)
+            try:
+                lines.sync_directory(path.parent)
+            except OSError:
+                os.unlink(path)
+                raise
         except OSError:
             os.close(self.descriptor)
             raise
@@ -264,6 +268,7 @@ class Journal:
                 self._committing = time.monotonic()
                 self._settle(self._outcomes(group))
                 self._committing = None
+                group = []
             self._finish()
         finally:
             # Reached with something in hand only by a fault of our own; no caller may wait for ever.
@@ -339,7 +344,7 @@ class Journal:
             for sha256, body in item.bodies.items()
             if sha256 not in written and sha256 not in self._file.bodies
         ]
-        parts.append(lines.leaf_line(events.leaf(item.event, self.gateway_id, seq)))
+        parts.append(lines.leaf_line(item.event, self.gateway_id, seq))
         return parts
 
     def _turn_page(self) -> None:
@@ -391,7 +396,7 @@ class Journal:
             since=fault.since,
             count=fault.refused,
         )
-        self._file.commit(lines.leaf_line(events.leaf(record, self.gateway_id, self._seq + 1)))
+        self._file.commit(lines.leaf_line(record, self.gateway_id, self._seq + 1))
         self._seq += 1
         with self._lock:
             self._fault = None
@@ -447,7 +452,7 @@ def _open_log(journal: Path, name: str) -> tuple[str, int, int, _File]:
         if re.fullmatch(re.escape(name) + "-[0-9a-f]{8}", file.gateway_id) is None:
             continue
         with open(file.path, "rb") as held:
-            if not _take(held.fileno()):
+            if not locks.try_lock(held.fileno(), fcntl.LOCK_EX, patience=0.05):
                 continue
             # Its owner may have gone on to the next file between our look and our lock.
             if any(
@@ -455,7 +460,7 @@ def _open_log(journal: Path, name: str) -> tuple[str, int, int, _File]:
                 for f in lines.journal_files(journal)
             ):
                 continue
-            seq = last_seq(held.read())
+            seq = lines.last_seq(held.read())
             if seq is None:
                 continue
             number = file.number + 1
@@ -469,39 +474,10 @@ def _open_log(journal: Path, name: str) -> tuple[str, int, int, _File]:
     return gateway_id, 1, 0, _File(journal / lines.journal_name(gateway_id, 1), 1)
 
 
-def _take(descriptor: int) -> bool:
-    # A recorder that looks whether the file is in use holds it for an instant.
-    for _ in range(5):
-        if locks.try_lock(descriptor, fcntl.LOCK_EX):
-            return True
-        time.sleep(0.01)
-    return False
-
-
-def last_seq(content: bytes) -> int | None:
-    """The last event's seq in a journal file, one less than the first's if it has none, None if it cannot be told."""
-    rows = content.split(b"\n")
-    for row in reversed(rows):
-        event = lines.parse_leaf(row)
-        if event is not None:
-            return int(event["seq"])
-    header = lines.parse_line(rows[0])
-    first = header.get("first_seq") if header else None
-    return first - 1 if isinstance(first, int) else None
-
-
 def _write(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _cause(error: OSError) -> str:

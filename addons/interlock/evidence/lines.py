@@ -3,11 +3,12 @@
 A file `journal/<gateway_id>-<number>.jsonl` holds one JSON object a line, of one of these forms:
 
     {"journal": 1, "first_seq": 101}                   first line; the file's first event has this seq
-    {"leaf": "{\\"gateway\\":…,\\"seq\\":101,…}"}           an event: the exact leaf, as a string
+    {"seq": 101, "ts": "…", "type": "request", "request_id": "…", "leaf": "{…}"}     an event
     {"sha256": "9f86…", "text": "…"}                   a body that is UTF-8; before the event that names it
     {"sha256": "9f86…", "base64": "…"}                 any other body
 
-The leaf is a string and not an object so that no JSON reader can change its bytes. A proper prefix of a line
+The leaf is a string and not an object so that no JSON reader can change its bytes; what stands beside it is
+for readers who need not open it, and is in the leaf as well (the recorder compares). A proper prefix of a line
 is never valid JSON, so a line that was cut off (a crash, a reader that is faster than the writer) cannot be
 taken for a whole one. Every reader, here or in SQL, holds to one rule: a line counts if it parses.
 """
@@ -15,11 +16,14 @@ taken for a whole one. Every reader, here or in SQL, holds to one rule: a line c
 from __future__ import annotations
 
 import base64
+import os
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
+
+from interlock.evidence import events
 
 VERSION = 1
 # A body of this size makes a line of at most twice as many bytes, which must stay below LARGEST_LINE.
@@ -59,13 +63,21 @@ def header_line(first_seq: int) -> bytes:
     return b'{"journal":%d,"first_seq":%d}\n' % (VERSION, first_seq)
 
 
-def leaf_line(leaf: bytes) -> bytes:
-    """ValueError if the leaf is too large to be read back."""
+def leaf_line(event: events.Event, gateway_id: str, seq: int) -> bytes:
+    """TypeError or ValueError as `events.leaf`, ValueError if the event is too large to be read back."""
+    leaf = events.leaf(event, gateway_id, seq)
     if len(leaf) > LARGEST_LEAF:
         raise ValueError(
             f"an event of {len(leaf)} bytes; {LARGEST_LEAF} is the most, put the rest into bodies"
         )
-    return b'{"leaf":' + orjson.dumps(leaf.decode()) + b"}\n"
+    facts = {
+        "seq": seq,
+        "ts": events.rfc3339(event.ts),
+        "type": event.type,
+        "request_id": events.exchange_of(event),
+        "leaf": leaf.decode(),
+    }
+    return orjson.dumps(facts, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def body_line(sha256: str, body: bytes) -> bytes:
@@ -100,3 +112,24 @@ def parse_leaf(line: bytes) -> dict[str, Any] | None:
     text = value.get("leaf") if value else None
     event = parse_line(text.encode()) if isinstance(text, str) else None
     return event if event and isinstance(event.get("seq"), int) else None
+
+
+def last_seq(content: bytes) -> int | None:
+    """The last event's seq in a journal file, one less than the first's if it has none, None if it cannot be told."""
+    rows = content.split(b"\n")
+    for row in reversed(rows):
+        event = parse_leaf(row)
+        if event is not None:
+            return int(event["seq"])
+    header = parse_line(rows[0])
+    first = header.get("first_seq") if header else None
+    return first - 1 if isinstance(first, int) else None
+
+
+def sync_directory(path: Path) -> None:
+    """Makes the names in a folder durable: a file that was made, renamed or deleted."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 GATEWAYS = "gateways.lock"
@@ -19,13 +20,21 @@ def open_lock(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
 
 
-def try_lock(descriptor: int, operation: int) -> bool:
-    """Takes `fcntl.LOCK_SH` or `LOCK_EX` if it is free; False if somebody holds it against us."""
-    try:
-        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def try_lock(descriptor: int, operation: int, patience: float = 0.0) -> bool:
+    """Takes `fcntl.LOCK_SH` or `LOCK_EX` if it is free; False if somebody holds it against us.
+
+    `patience` in seconds outlasts one who only looks (`is_held`), which takes microseconds.
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.005)
+        else:
+            return True
 
 
 def is_held(path: Path) -> bool:
