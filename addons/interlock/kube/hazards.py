@@ -125,8 +125,10 @@ CLUSTER_STORAGE = (
     "volumeattributesclasses", "volumesnapshotclasses", "volumesnapshotcontents",
     "volumesnapshotcontents/status", "volumegroupsnapshotclasses", "volumegroupsnapshotcontents",
 )  # fmt: skip
+DEVICES = ("deviceclasses", "resourceslices", "devicetaintrules", "resourceclaims/status")
 STORAGE_GROUPS = ("storage.k8s.io", "snapshot.storage.k8s.io", "groupsnapshot.storage.k8s.io")
 API_INTERNALS = ("flowcontrol.apiserver.k8s.io", "internal.apiserver.k8s.io", "storagemigration.k8s.io")
+FORGEABLE = ("nodes/status", "pods/status", "services/status", "ingresses/status")
 SYSTEM_NAMESPACES = ("kube-system", "kube-public", "kube-node-lease")
 
 
@@ -159,8 +161,8 @@ HAZARDS: tuple[Hazard, ...] = (
            "ties a service account to an identity at a cloud provider", when="takes_cloud_identity"),
     Hazard("escalation", ("certificates.k8s.io",), ANY, WRITES,
            "requests, approves or signs a certificate, or changes whom clients trust"),
-    Hazard("escalation", ("",), ("configmaps",), WRITES,
-           "configures the cluster itself (aws-auth, CoreDNS, kube-proxy, client CAs)",
+    Hazard("escalation", ("",), ("configmaps", "secrets"), WRITES,
+           "configures the cluster itself (aws-auth, CoreDNS, client CAs, bootstrap tokens)",
            namespaces=SYSTEM_NAMESPACES),
     # escalation: the API server's own rules
     Hazard("escalation", ("admissionregistration.k8s.io",), ANY, WRITES,
@@ -173,8 +175,8 @@ HAZARDS: tuple[Hazard, ...] = (
            "decides whom the API server serves, and how it stores"),
     Hazard("escalation", ("policy", "extensions"), ("podsecuritypolicies",), WRITES,
            "decides which pods are admitted"),
-    Hazard("escalation", ("",), ("namespaces",), EDITS,
-           "namespace labels steer PodSecurity, webhooks and network policies", when="labels_namespace"),
+    Hazard("escalation", ("",), ("namespaces", "namespaces/status", "namespaces/finalize"), EDITS,
+           "namespace labels steer PodSecurity, webhooks and network policies", when="edits_labels"),
     Hazard("escalation", ("networking.k8s.io", "extensions"), ("networkpolicies",), WRITES,
            "opens or lifts the isolation between workloads"),
     # escalation: pods, nodes, storage
@@ -186,7 +188,7 @@ HAZARDS: tuple[Hazard, ...] = (
            when="privileged_template"),
     Hazard("escalation", ("resource.k8s.io",), ("resourceclaims", "resourceclaimtemplates"), EDITS,
            "a claim with adminAccess reaches devices that others use", when="privileged_template"),
-    Hazard("escalation", ("resource.k8s.io",), ("deviceclasses", "resourceslices", "devicetaintrules"), WRITES,
+    Hazard("escalation", ("resource.k8s.io",), DEVICES, WRITES,
            "decides which devices of a node pods get"),
     Hazard("escalation", ("",), ("persistentvolumes", "persistentvolumes/status"), WRITES,
            "a PersistentVolume can be a path of the host or another tenant's disk"),
@@ -196,7 +198,9 @@ HAZARDS: tuple[Hazard, ...] = (
            "a RuntimeClass chooses what isolates a container"),
     Hazard("escalation", ("",), ("nodes",), ("create",),
            "a node is given pods, and with them their secrets"),
-    Hazard("escalation", ("",), ("nodes/status", "pods/status", "services/status"), WRITES,
+    Hazard("escalation", ("",), ("nodes",), CHANGES,
+           "a node's labels and annotations steer whose pods it gets, and its network", when="edits_labels"),
+    Hazard("escalation", ("", "networking.k8s.io"), FORGEABLE, WRITES,
            "a forged address is where the API server and clients connect to"),
     Hazard("escalation", ("",), ("bindings", "pods/binding"), WRITES,
            "puts a pod on a node past the scheduler, its taints and affinities"),
@@ -205,6 +209,8 @@ HAZARDS: tuple[Hazard, ...] = (
            "a service with external addresses takes their traffic (CVE-2020-8554)", when="takes_addresses"),
     Hazard("escalation", ("", "discovery.k8s.io"), ("endpoints", "endpointslices"), EDITS,
            "points a service, and what stands before it, at any address (CVE-2021-25740)"),
+    Hazard("escalation", ("networking.k8s.io",), ("servicecidrs", "servicecidrs/status", "ipaddresses"), WRITES,
+           "decides which addresses services get"),
     # escalation: controllers
     Hazard("escalation", OPERATOR_GROUPS, ANY, WRITES,
            "a controller acts on this resource with rights of its own"),
@@ -223,10 +229,17 @@ HAZARDS: tuple[Hazard, ...] = (
            "scales to nothing", when="scales_to_zero"),
     Hazard("destructive", ("autoscaling",), ("horizontalpodautoscalers",), EDITS,
            "may scale to nothing", when="autoscales_to_zero"),
-    Hazard("destructive", ("batch",), ("jobs",), CHANGES,
-           "a Job that is suspended loses its pods", when="suspends"),
-    Hazard("destructive", ("policy",), ("poddisruptionbudgets",), CHANGES,
+    Hazard("destructive", ("", "batch"), ("pods", "jobs"), CHANGES,
+           "ends running pods: suspended, without parallelism, or past a deadline", when="ends_run"),
+    Hazard("destructive", ("apps",), ("statefulsets",), EDITS,
+           "deletes volume claims with the set or when it shrinks", when="deletes_claims"),
+    Hazard("destructive", ("policy",), ("poddisruptionbudgets", "poddisruptionbudgets/status"), CHANGES,
            "a disruption budget is what limits evictions"),
+    Hazard("destructive", ("scheduling.k8s.io",), ("priorityclasses",), WRITES,
+           "pods of a higher class push out others"),
+    Hazard("destructive", ("coordination.k8s.io",), ("leases",), WRITES,
+           "a lease of the system is a node's heartbeat or a controller's leadership",
+           namespaces=SYSTEM_NAMESPACES),
     Hazard("destructive", ("",), ("nodes",), CHANGES,
            "cordons or taints a node; a taint can evict its pods", when="steers_node"),
     Hazard("destructive", ("",), ("pods/resize",), CHANGES,
@@ -583,13 +596,17 @@ def _takes_cloud_identity(info: RequestInfo, views: Sequence[View]) -> bool:
 CLOUD_IDENTITY = ("eks.amazonaws.com/", "iam.gke.io/", "azure.workload.identity/", "iam.amazonaws.com/")
 
 
-def _labels_namespace(info: RequestInfo, views: Sequence[View]) -> bool:
+def _edits_labels(info: RequestInfo, views: Sequence[View]) -> bool:
     if info.verb == "create":
         return any(_at(view, "metadata", "labels") not in (MISSING, None, {}) for view in views)
     if info.verb == "update":
         return True  # what a replacement leaves out is removed
     # An apply removes what it applied before and leaves out now; it is the patch that names its kind.
-    return any("kind" in view or "apiVersion" in view for view in views) or _sets_metadata(views, "labels")
+    return (
+        any("kind" in view or "apiVersion" in view for view in views)
+        or _sets_metadata(views, "labels")
+        or (info.resource == "nodes" and _sets_metadata(views, "annotations"))
+    )
 
 
 def _takes_addresses(info: RequestInfo, views: Sequence[View]) -> bool:
@@ -616,8 +633,27 @@ def _autoscales_to_zero(info: RequestInfo, views: Sequence[View]) -> bool:
     return any(found not in (MISSING, None) and _below_one(found) for found in least)
 
 
-def _suspends(info: RequestInfo, views: Sequence[View]) -> bool:
-    return any(_at(view, "spec", "suspend") not in (MISSING, None, False) for view in views)
+def _ends_run(info: RequestInfo, views: Sequence[View]) -> bool:
+    for view in views:
+        parallelism = _at(view, "spec", "parallelism")
+        if (
+            _at(view, "spec", "suspend") not in (MISSING, None, False)
+            or (parallelism not in (MISSING, None) and _below_one(parallelism))
+            or any(_at(view, "spec", key) not in (MISSING, None) for key in DEADLINES)
+        ):
+            return True
+    return False
+
+
+DEADLINES = ("activeDeadlineSeconds", "ttlSecondsAfterFinished")
+
+
+def _deletes_claims(info: RequestInfo, views: Sequence[View]) -> bool:
+    for view in views:
+        policy = _at(view, "spec", "persistentVolumeClaimRetentionPolicy")
+        if isinstance(policy, dict) and "Delete" in policy.values():
+            return True
+    return False
 
 
 def _steers_node(info: RequestInfo, views: Sequence[View]) -> bool:
@@ -658,15 +694,16 @@ def _removes_content(info: RequestInfo, views: Sequence[View]) -> bool:
 
 CONDITIONS: dict[str, Condition] = {
     "autoscales_to_zero": _autoscales_to_zero,
+    "deletes_claims": _deletes_claims,
+    "edits_labels": _edits_labels,
     "edits_lifecycle": _edits_lifecycle,
     "edits_managed_fields": _edits_managed_fields,
-    "labels_namespace": _labels_namespace,
+    "ends_run": _ends_run,
     "mints_token": _mints_token,
     "privileged_template": _privileged_template,
     "removes_content": _removes_content,
     "scales_to_zero": _scales_to_zero,
     "steers_node": _steers_node,
-    "suspends": _suspends,
     "takes_addresses": _takes_addresses,
     "takes_cloud_identity": _takes_cloud_identity,
     "takes_secrets": _takes_secrets,
