@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
 from cluster.targets import generate, harmless
 from interlock.kube.target import BadTarget, Target, parse_target
 
@@ -120,7 +121,7 @@ def test_what_is_forwarded_is_what_the_api_server_records(control_plane: Any) ->
 
     sent: dict[str, tuple[str, Target]] = {}
     statuses: Counter[int] = Counter()
-    sender = Sender(control_plane.server, str(control_plane.ca), control_plane.admin_token)
+    sender = Sender(control_plane.server, str(control_plane.ca), control_plane.admin_token.strip())
     for method, raw in generated:
         try:
             target = parse_target(method, raw)
