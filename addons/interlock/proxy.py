@@ -1,0 +1,128 @@
+"""Where mitmproxy's public interface ends: the few places of it that Interlock reaches behind.
+
+Each exists because the public way fails open or is missing, and each has a test against the pinned version:
+
+- `hang_up`: `flow.kill()` does nothing for a stream or websocket that has begun; this closes its sockets.
+- `bounds`: mitmproxy buffers a body without limit, or streams it past every check; here a request's body
+  has a bound (answered 413) and a response's body that outgrows memory is handed on piece by piece.
+- `own_errors`: mitmproxy answers its own errors in HTML; agents get a Kubernetes Status.
+- `Frames`: one websocket message in, several out, in order and in one go.
+- `share_ports`: several gateways on one port (SO_REUSEPORT).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+from mitmproxy import http
+from mitmproxy.connection import ConnectionState
+from mitmproxy.net.http import http1
+from mitmproxy.proxy.layers import websocket
+from mitmproxy.proxy.layers.http import HttpStream, _http1
+from mitmproxy.proxy.layers.http._events import ResponseData
+
+from interlock.kube.status import status
+
+OVERSIZED = "interlock_oversized"
+
+
+def hang_up(master: Any, flow: Any) -> None:
+    """Close both sockets of a flow at once, whatever state it is in."""
+    server = master.addons.get("proxyserver")
+    handler = server.connections.get(flow.client_conn.id) if server else None
+    if handler is None:
+        return
+    for connection in (flow.server_conn, flow.client_conn):
+        if connection in handler.transports and connection.state is not ConnectionState.CLOSED:
+            transport = handler.transports[connection].writer
+            if transport is not None and not isinstance(transport, asyncio.StreamReader):
+                transport.transport.abort()
+            handler.close_connection(connection)
+
+
+def bounds(
+    request_limit: int,
+    response_limit: int,
+    outgrown: Callable[[Any], Callable[[bytes], Any] | None],
+) -> None:
+    """Bound what is kept of a body in memory (bytes).
+
+    A request over `request_limit` is read to its end but not kept; the flow's metadata says so, so that it
+    is refused. A response over `response_limit` is given to the callable that `outgrown` returns for it,
+    chunk by chunk; None ends the response.
+    """
+
+    def check_body_size(self: Any, request: bool) -> Generator[Any, Any, bool]:
+        if request:
+            if len(self.request_body_buf) > request_limit:
+                self.request_body_buf.clear()
+                self.flow.metadata[OVERSIZED] = True
+            return False
+        if len(self.response_body_buf) > response_limit and not self.flow.response.stream:
+            stream = outgrown(self.flow)
+            held = bytes(self.response_body_buf)
+            self.response_body_buf.clear()
+            if stream is None:
+                return False
+            self.flow.response.stream = stream
+            yield from self.start_response_stream()
+            yield from self.handle_event(ResponseData(self.stream_id, held))
+        return False
+
+    HttpStream.check_body_size = check_body_size  # type: ignore[method-assign]
+
+
+def own_errors() -> None:
+    """Answer mitmproxy's own HTTP errors with a Kubernetes Status."""
+
+    def make_error_response(status_code: int, message: str = "") -> bytes:
+        words = {
+            400: "interlock: the request could not be read as HTTP and was refused",
+            413: "interlock: the request is too large",
+            502: "interlock: the cluster could not be reached, or ended the connection; `interlock doctor` tells more",
+            504: "interlock: the cluster did not answer in time",
+        }
+        body = status(status_code, words.get(status_code, "interlock: the request was refused"))
+        head = http.Headers(Connection="close", Content_Type="application/json")
+        assembled: bytes = http1.assemble_response(http.Response.make(status_code, body, head))
+        return assembled
+
+    _http1.make_error_response = make_error_response
+
+
+class Frames(bytes):
+    """A websocket message's replacement by several messages, sent in this order in place of it."""
+
+    frames: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, frames: tuple[bytes, ...]) -> Frames:
+        self = cls(b"".join(frames))
+        self.frames = frames
+        return self
+
+
+def whole_frames() -> None:
+    """Send messages unfragmented, and `Frames` as the messages that it holds."""
+
+    def fragments(self: Any, content: bytes) -> Iterator[Any]:
+        if isinstance(content, Frames):
+            for frame in content.frames:
+                yield self.msg(frame, True)
+        else:
+            yield self.msg(content, True)
+
+    websocket.Fragmentizer.__call__ = fragments  # type: ignore[method-assign]
+
+
+def share_ports() -> None:
+    """Let the listeners that are started from here on share their port with other processes."""
+    start = asyncio.start_server
+
+    async def start_server(*args: Any, **kwargs: Any) -> asyncio.Server:
+        return await start(*args, reuse_port=hasattr(socket, "SO_REUSEPORT"), **kwargs)
+
+    asyncio.start_server = start_server
