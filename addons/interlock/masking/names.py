@@ -59,9 +59,6 @@ PHRASES = (
     "deploy key",
     "encryption key",
     "host key",
-    "id ecdsa",
-    "id ed",
-    "id rsa",
     "license key",
     "master key",
     "pass phrase",
@@ -149,7 +146,7 @@ NOISE = _words("""
 
 # What stands in every sensitive name, in lower case: text without one of these has no such name in it.
 TRIGGERS = ("pass", "pwd", "psw", "secret", "token", "key", "cred", "auth", "cookie", "jwt", "bearer", "dsn",
-            "otp", "session", "conn", "dockercfg", "dockerconfig", "id_rsa", "id-rsa", "ed25519", "ecdsa", "rsa")  # fmt: skip
+            "otp", "session", "conn", "dockercfg", "dockerconfig")  # fmt: skip
 
 # Keys that take their meaning from the key above them: `password: {value: hunter2}`.
 NEUTRAL = frozenset({"content", "data", "default", "inline", "literal", "plain", "plaintext", "raw", "static",

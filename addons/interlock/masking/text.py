@@ -19,7 +19,7 @@ from interlock.masking.tokens import TOKEN, is_token
 Mask = Callable[[str, str], str]  # (value, name) -> what stands in its place
 
 _NAME = r"(?P<name>[\w.\-]++)"
-_ANSI = r"(?:\x1b\[[0-9;?]*[A-Za-z])*"  # colours stand between a name and its value: grep --color
+_ANSI = r"(?:\x1b\[[0-9;?]{0,16}[A-Za-z]){0,4}"  # colours stand between a name and its value: grep --color
 _SCHEME = r"(?:Bearer|Basic|Token|Digest|Negotiate|ApiKey)[ \t]+"
 
 # Where values end. An unquoted one: at a blank or quote, at an escape of the text around it, or where the
@@ -116,24 +116,25 @@ RULES = (
     _rule(
         "the password of a URI (RFC 3986, section 3.2.1); not a registry's port before an image's digest",
         r"(?<![A-Za-z0-9+.\-])[A-Za-z][A-Za-z0-9+.\-]{1,31}://[^\s:/?#\[\]@\"'<>]{0,256}:(?![0-9]{1,5}/[^\s@]*@sha[0-9]+:)",
-        r"(?P<value>[^\s\"'<>]{1,1024})@",
+        r"(?P<value>[^\s\"'<>@]{0,512}+(?:@[^\s\"'<>@]{1,512}+){0,3})@",
         needs=("://",),
     ),
     _rule(
         "the password of a MySQL DSN: user:password@tcp(host:port)/name",
         r"(?<![^\s\"'=])[\w.\-]{1,128}:",
-        r"(?P<value>[^\s\"']{1,1024}?)@(?:tcp6?|unix)\(",
+        r"(?P<value>[^\s\"'@]{0,256}+(?:@[^\s\"'@]{1,256}+){0,3}?)@(?:tcp6?|unix)\(",
         needs=("@tcp", "@unix"),
     ),
     _rule(
         "user and password of curl and wget",
-        r"\b(?:curl|wget)\b[^\n]*?[ \t](?:-u|--user|--proxy-user)[ =]?[ \t]*[\"']?[^\s:\"']{1,128}:",
+        r"(?<![^\s\"'])(?:-u|--user|--proxy-user)(?:=|[ \t]{0,8})[\"']?[^\s:\"']{1,128}:",
         r"(?P<value>[^\s\"']+)",
         needs=("curl", "wget"),
     ),
 )  # fmt: skip
 
 _CREDENTIALS = re.compile(_SCHEME, re.IGNORECASE)
+_STRUCTURE = " \t{}[](),;:.=\\'\"<>|&-"  # of JSON, YAML or a sentence: no value by itself
 _OPENERS = {")": "(", "}": "{", "]": "["}
 
 
@@ -183,7 +184,7 @@ def _apply(rule: Rule, text: str, mask: Mask) -> str:
         if group == "value":
             end = _trimmed(text, start, end)
         value = text[start:end]
-        if any(map(str.isalnum, value)):
+        if value.strip(_STRUCTURE):
             pieces += (text[done:start], _READINGS[group](value, found, mask, name))
             done = at = end
     if not pieces:
