@@ -55,6 +55,7 @@ class File(Strict):
     api_groups: tuple[str, ...] = ()
     items: Annotated[tuple[Item, ...], Field(min_length=1)] | None = None
     one: Item | None = None
+    two: Annotated[tuple[Annotated[Item, BeforeValidator(lambda v: v)], ...], Field()] = ()
     words: dict[str, Plain] = Field(default_factory=dict)
     other: Annotated[str, BeforeValidator(_elsewhere)] = ""
     short: Annotated[str, Field(min_length=1)] = "x"
@@ -108,6 +109,10 @@ def test_json_is_read_too() -> None:
         "misspelt key in an optional mapping": (
             "one: {name: a, sur: true}",
             "f.yaml:1:16: one.sur: unknown key; did you mean sure?",
+        ),
+        "misspelt key below validators": (
+            "two: [{name: a, nam: b}]",
+            "f.yaml:1:17: two[0].nam: unknown key; did you mean name?",
         ),
         "a key like no other": (
             "one: {name: a, zzz: true}",
@@ -234,7 +239,7 @@ def test_an_alias_is_refused_as_value_and_as_key() -> None:
 def test_a_quoted_merge_key_and_a_key_that_ends_in_space_are_unknown_keys() -> None:
     assert problems('"<<": 1') == [
         "f.yaml:1:1: (a key that is not a word): unknown key; known keys: "
-        "kind, apiGroups, items, one, words, other, short, ratio, when"
+        "kind, apiGroups, items, one, two, words, other, short, ratio, when"
     ]
     assert problems('"kind ": File')[0].startswith("f.yaml:1:1: (a key that is not a word): unknown key")
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from typing import Annotated, Any, ClassVar, Final, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 FILE_LIMIT = 1 << 20
@@ -450,27 +452,37 @@ def nearest(word: str, known: Iterable[str], label: str) -> str:
 
 def _known_keys(model: type[BaseModel], loc: Loc) -> list[str]:
     """The keys that may stand in the mapping at `loc` of a document of `model`."""
-    annotation: Any = model
+    here: list[Any] = [model]
     for step in loc:
         if isinstance(step, int):
-            annotation = _args(annotation, tuple)[0]
+            here = [
+                item
+                for t in _plain_types(here)
+                if typing.get_origin(t) is tuple
+                for item in typing.get_args(t)
+            ]
         else:
-            fields = _models(annotation)[0].model_fields.items()
-            annotation = next(field.annotation for name, field in fields if step == (field.alias or name))
-    return [field.alias or name for name, field in _models(annotation)[0].model_fields.items()]
+            here = [field.annotation for key, field in _fields(here) if key == step]
+    return [key for key, _ in _fields(here)]
 
 
-def _models(annotation: Any) -> list[Any]:
-    """The model that may stand there, also where it may be left out."""
-    parts = typing.get_args(annotation) or (annotation,)
-    return [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
+def _fields(annotations: Iterable[Any]) -> Iterator[tuple[str, FieldInfo]]:
+    """The keys, as the file has them, and fields of the models that `annotations` allow."""
+    for each in _plain_types(annotations):
+        if isinstance(each, type) and issubclass(each, BaseModel):
+            for name, field in each.model_fields.items():
+                yield field.alias or name, field
 
 
-def _args(annotation: Any, container: type) -> tuple[Any, ...]:
-    """The item types of a container, also where it may be left out."""
-    if typing.get_origin(annotation) is container:
-        return typing.get_args(annotation)
-    return tuple(arg for part in typing.get_args(annotation) for arg in _args(part, container))
+def _plain_types(annotations: Iterable[Any]) -> Iterator[Any]:
+    """The types in `annotations`, without what says that a value may be left out or how it is validated."""
+    for each in annotations:
+        if typing.get_origin(each) is Annotated:
+            yield from _plain_types(typing.get_args(each)[:1])
+        elif typing.get_origin(each) in (typing.Union, types.UnionType):
+            yield from _plain_types(typing.get_args(each))
+        else:
+            yield each
 
 
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")

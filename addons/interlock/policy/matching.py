@@ -10,6 +10,7 @@ the rules in words.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Final, Literal
 
 from interlock.kube.hazards import OPEN_NON_RESOURCE
@@ -133,7 +134,7 @@ OPEN: Final = Urls(OPEN_NON_RESOURCE)
 """What `*` covers in an allow; the rest (metrics, pprof, logs, ...) opens to a rule that names it."""
 
 
-class Compiled:
+class Compiled(ABC):
     """A rule, ready to be matched. `bases`: the resources it names, without subresource; `*` for any."""
 
     __slots__ = (
@@ -163,9 +164,9 @@ class Compiled:
         bases = {resource.partition("/")[0] for resource in match.resources or ("*",)}
         self.bases = bases if self.for_resources else frozenset()
 
+    @abstractmethod
     def reach(self, request: Request) -> int:
         """The first of KEYS that `request` does not fit, or MATCHED."""
-        raise NotImplementedError
 
     def _covers_resource(self, request: Request) -> bool:
         resources = self.resources

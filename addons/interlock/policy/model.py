@@ -67,12 +67,11 @@ Pattern = Annotated[str, BeforeValidator(_pattern)]
 
 
 def _patterns(patterns: object) -> object:
-    if (
-        isinstance(patterns, tuple)
-        and patterns
-        and all(isinstance(p, str) and p[:1] == "!" for p in patterns)
-    ):
+    words = patterns if isinstance(patterns, tuple) else ()
+    if words and all(isinstance(word, str) and word.startswith("!") for word in words):
         raise ValueError('has only exceptions (!), which match nothing; put "*" before them')
+    if "!*" in words:
+        raise ValueError('"!*" leaves nothing; remove it')
     return patterns
 
 

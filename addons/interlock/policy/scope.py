@@ -39,7 +39,12 @@ CLUSTER_SCOPED: Final[frozenset[tuple[str, str]]] = frozenset(
         "networking.k8s.io": ("ingressclasses", "ipaddresses", "servicecidrs"),
         "node.k8s.io": ("runtimeclasses",),
         "rbac.authorization.k8s.io": ("clusterrolebindings", "clusterroles"),
-        "resource.k8s.io": ("deviceclasses", "devicetaintrules", "resourcepoolstatusrequests", "resourceslices"),
+        "resource.k8s.io": (
+            "deviceclasses",
+            "devicetaintrules",
+            "resourcepoolstatusrequests",
+            "resourceslices",
+        ),
         "scheduling.k8s.io": ("priorityclasses",),
         "storage.k8s.io": (
             "csidrivers",
