@@ -18,9 +18,9 @@ parameter) cannot be seen from a request alone and is not in the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 from interlock.kube.target import RequestInfo
@@ -348,18 +348,46 @@ def _is_resource(pattern: str, group: str, resource: str, subresource: str) -> b
 # a JSON patch put where its path points to. Views that are None mean: not understood.
 
 View = dict[str, Any]
-Condition = Callable[[RequestInfo, Sequence[View]], bool]
+Condition = Callable[[RequestInfo, "Views"], bool]
 MISSING = object()
 DATA = ("data", "stringData", "binaryData")
 MAX_POINTER = 64  # tokens of a JSON pointer; the deepest in Kubernetes' own types has about 20
 
 
-def _views(verb: str, body: object | None) -> Sequence[View] | None:
+# Maps of text to text, whose keys are the user's own words.
+_TEXT_MAPS = frozenset({"labels", "matchLabels", "nodeSelector", "annotations", "selector"})
+
+
+class Views(tuple[View, ...]):
+    """All views of a body."""
+
+    @cached_property
+    def marked(self) -> list[tuple[str, Any]]:
+        """The fields of PRIVILEGES and SECRETS, and the directive $patch, with their values, however deep they stand."""
+        found: list[tuple[str, Any]] = []
+        stack: list[Any] = list(self)
+        while stack:
+            node = stack.pop()
+            if isinstance(node, list):
+                stack.extend(node)
+            elif isinstance(node, dict):
+                for key, value in node.items():
+                    if key in MARKED:
+                        found.append((key, value))
+                    if isinstance(value, list) or (
+                        isinstance(value, dict)
+                        and not (key in _TEXT_MAPS and all(isinstance(text, str) for text in value.values()))
+                    ):
+                        stack.append(value)
+        return found
+
+
+def _views(verb: str, body: object | None) -> Views | None:
     if isinstance(body, dict):
         metadata = body.get("metadata")
         if verb == "patch" and (_directs(body) or (isinstance(metadata, dict) and _directs(metadata))):
             return None  # a strategic merge that replaces the object says what stays, not what goes
-        return (body,)
+        return Views((body,))
     if isinstance(body, list) and verb == "patch":
         views = []
         for operation in body:
@@ -367,7 +395,7 @@ def _views(verb: str, body: object | None) -> Sequence[View] | None:
             if view is None:
                 return None
             views.append(view)
-        return views
+        return Views(views)
     return None
 
 
@@ -418,7 +446,7 @@ def _at(view: View, *path: str) -> Any:
     return value
 
 
-def _sets_metadata(views: Sequence[View], *fields: str) -> bool:
+def _sets_metadata(views: Views, *fields: str) -> bool:
     """Whether a view sets one of these metadata fields; `$deleteFromPrimitiveList/F` and its like set F."""
     for view in views:
         metadata = view.get("metadata", MISSING)
@@ -429,7 +457,7 @@ def _sets_metadata(views: Sequence[View], *fields: str) -> bool:
     return False
 
 
-def _annotates(views: Sequence[View], prefixes: tuple[str, ...]) -> bool:
+def _annotates(views: Views, prefixes: tuple[str, ...]) -> bool:
     """Whether a view sets an annotation that begins so, or sets the annotations to what is no mapping."""
     for view in views:
         annotations = _at(view, "metadata", "annotations")
@@ -438,27 +466,6 @@ def _annotates(views: Sequence[View], prefixes: tuple[str, ...]) -> bool:
         if not isinstance(annotations, dict) or any(key.startswith(prefixes) for key in annotations):
             return True
     return False
-
-
-# Maps of text to text, whose keys are the user's own words.
-_TEXT_MAPS = frozenset({"labels", "matchLabels", "nodeSelector", "annotations", "selector"})
-
-
-def _mappings(views: Sequence[View]) -> Iterator[View]:
-    """Every mapping in the views, however deep."""
-    stack: list[Any] = list(views)
-    while stack:
-        node = stack.pop()
-        if isinstance(node, dict):
-            yield node
-            for key, value in node.items():
-                if isinstance(value, list) or (
-                    isinstance(value, dict)
-                    and not (key in _TEXT_MAPS and all(isinstance(text, str) for text in value.values()))
-                ):
-                    stack.append(value)
-        elif isinstance(node, list):
-            stack.extend(node)
 
 
 # Conditions on pods and their templates, wherever they stand in an object: the fields that the baseline of the
@@ -558,28 +565,21 @@ SECRETS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def _holds(views: Sequence[View], fields: dict[str, Callable[[Any], bool]]) -> bool:
-    names = fields.keys()
-    for mapping in _mappings(views):
-        if not names.isdisjoint(mapping):
-            for key, value in mapping.items():
-                if key in fields and fields[key](value):
-                    return True
-    return False
+MARKED = frozenset({*PRIVILEGES, *SECRETS, "$patch"})
 
 
-def _privileged_template(info: RequestInfo, views: Sequence[View]) -> bool:
-    return _holds(views, PRIVILEGES)
+def _privileged_template(info: RequestInfo, views: Views) -> bool:
+    return any(key in PRIVILEGES and PRIVILEGES[key](value) for key, value in views.marked)
 
 
-def _takes_secrets(info: RequestInfo, views: Sequence[View]) -> bool:
-    return _holds(views, SECRETS)
+def _takes_secrets(info: RequestInfo, views: Views) -> bool:
+    return any(key in SECRETS and SECRETS[key](value) for key, value in views.marked)
 
 
 # Conditions on other objects
 
 
-def _mints_token(info: RequestInfo, views: Sequence[View]) -> bool:
+def _mints_token(info: RequestInfo, views: Views) -> bool:
     types = [_at(view, "type") for view in views]
     return any(kind in TOKEN_TYPES for kind in types) or _annotates(
         views, ("kubernetes.io/service-account.",)
@@ -589,14 +589,14 @@ def _mints_token(info: RequestInfo, views: Sequence[View]) -> bool:
 TOKEN_TYPES = ("kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token")
 
 
-def _takes_cloud_identity(info: RequestInfo, views: Sequence[View]) -> bool:
+def _takes_cloud_identity(info: RequestInfo, views: Views) -> bool:
     return _annotates(views, CLOUD_IDENTITY)
 
 
 CLOUD_IDENTITY = ("eks.amazonaws.com/", "iam.gke.io/", "azure.workload.identity/", "iam.amazonaws.com/")
 
 
-def _edits_labels(info: RequestInfo, views: Sequence[View]) -> bool:
+def _edits_labels(info: RequestInfo, views: Views) -> bool:
     if info.verb == "create":
         return any(_at(view, "metadata", "labels") not in (MISSING, None, {}) for view in views)
     if info.verb == "update":
@@ -609,7 +609,7 @@ def _edits_labels(info: RequestInfo, views: Sequence[View]) -> bool:
     )
 
 
-def _takes_addresses(info: RequestInfo, views: Sequence[View]) -> bool:
+def _takes_addresses(info: RequestInfo, views: Views) -> bool:
     return any(_at(view, "spec", "externalIPs") not in (MISSING, None, []) for view in views)
 
 
@@ -617,7 +617,7 @@ def _below_one(value: object) -> bool:
     return not (isinstance(value, (int, float)) and value >= 1)
 
 
-def _scales_to_zero(info: RequestInfo, views: Sequence[View]) -> bool:
+def _scales_to_zero(info: RequestInfo, views: Views) -> bool:
     for view in views:
         replicas = _at(view, "spec", "replicas")
         if replicas is not MISSING:
@@ -628,12 +628,12 @@ def _scales_to_zero(info: RequestInfo, views: Sequence[View]) -> bool:
     return False
 
 
-def _autoscales_to_zero(info: RequestInfo, views: Sequence[View]) -> bool:
+def _autoscales_to_zero(info: RequestInfo, views: Views) -> bool:
     least = [_at(view, "spec", "minReplicas") for view in views]
     return any(found not in (MISSING, None) and _below_one(found) for found in least)
 
 
-def _ends_run(info: RequestInfo, views: Sequence[View]) -> bool:
+def _ends_run(info: RequestInfo, views: Views) -> bool:
     for view in views:
         parallelism = _at(view, "spec", "parallelism")
         if (
@@ -648,7 +648,7 @@ def _ends_run(info: RequestInfo, views: Sequence[View]) -> bool:
 DEADLINES = ("activeDeadlineSeconds", "ttlSecondsAfterFinished")
 
 
-def _deletes_claims(info: RequestInfo, views: Sequence[View]) -> bool:
+def _deletes_claims(info: RequestInfo, views: Views) -> bool:
     for view in views:
         policy = _at(view, "spec", "persistentVolumeClaimRetentionPolicy")
         if isinstance(policy, dict) and "Delete" in policy.values():
@@ -656,7 +656,7 @@ def _deletes_claims(info: RequestInfo, views: Sequence[View]) -> bool:
     return False
 
 
-def _steers_node(info: RequestInfo, views: Sequence[View]) -> bool:
+def _steers_node(info: RequestInfo, views: Views) -> bool:
     if info.verb == "update":
         return True  # what a replacement leaves out is removed
     for view in views:
@@ -670,15 +670,15 @@ def _steers_node(info: RequestInfo, views: Sequence[View]) -> bool:
     return False
 
 
-def _edits_lifecycle(info: RequestInfo, views: Sequence[View]) -> bool:
+def _edits_lifecycle(info: RequestInfo, views: Views) -> bool:
     return _sets_metadata(views, "finalizers", "ownerReferences")
 
 
-def _edits_managed_fields(info: RequestInfo, views: Sequence[View]) -> bool:
+def _edits_managed_fields(info: RequestInfo, views: Views) -> bool:
     return _sets_metadata(views, "managedFields")
 
 
-def _removes_content(info: RequestInfo, views: Sequence[View]) -> bool:
+def _removes_content(info: RequestInfo, views: Views) -> bool:
     if info.verb == "update":
         keeps = info.api_group != "" or info.resource not in ("configmaps", "secrets")
         return not (keeps or any(view.get(key) for view in views for key in DATA))
@@ -689,7 +689,7 @@ def _removes_content(info: RequestInfo, views: Sequence[View]) -> bool:
                 not held or (key != "spec" and isinstance(held, dict) and None in held.values())
             ):
                 return True
-    return any(mapping.get("$patch") == "replace" for mapping in _mappings(views))
+    return ("$patch", "replace") in views.marked
 
 
 CONDITIONS: dict[str, Condition] = {

@@ -446,8 +446,9 @@ def _query(raw: str) -> tuple[tuple[str, str], ...]:
     for pair in raw.split("&"):
         if pair:
             key, _, value = pair.partition("=")
-            if "%" in pair or "+" in pair:
+            if "%" in key or "+" in key:
                 key = _decode(key.replace("+", " "), "query")
+            if "%" in value or "+" in value:
                 value = _decode(value.replace("+", " "), "query")
             query.append((key, value))
     return tuple(query)
