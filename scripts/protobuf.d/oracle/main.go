@@ -4,6 +4,7 @@
 //	                                   the first of them empty; with "types" as EACH one kind of each Go type
 //	oracle protobuf                    base64 lines in, one line out for each: {"json": object} or {"error": text}
 //	oracle yaml                        the same for YAML documents, read as the API server reads them
+//	oracle encode                      base64 lines of JSON objects in, {"json": base64 of protobuf} out
 //
 // Rule: the JSON is that of the object that Go decoded from the very bytes of the line.
 package main
@@ -25,6 +26,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	serializerjson "k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/randfill"
@@ -55,8 +57,20 @@ func main() {
 		})
 	case len(os.Args) == 2 && os.Args[1] == "yaml":
 		answers(out, func(data []byte) (json.RawMessage, error) { return yaml.YAMLToJSONStrict(data) })
+	case len(os.Args) == 2 && os.Args[1] == "encode":
+		reader := serializerjson.NewSerializerWithOptions(serializerjson.DefaultMetaFactory, scheme, scheme, serializerjson.SerializerOptions{})
+		answers(out, func(data []byte) (json.RawMessage, error) {
+			object, _, err := reader.Decode(data, nil, nil)
+			if err != nil {
+				return nil, err
+			}
+			var proto bytes.Buffer
+			err = serializer.Encode(object, &proto)
+			text, _ := json.Marshal(proto.Bytes())
+			return text, err
+		})
 	default:
-		fmt.Fprintln(os.Stderr, "usage: oracle samples SEED COUNT [types] | oracle protobuf | oracle yaml")
+		fmt.Fprintln(os.Stderr, "usage: oracle samples SEED COUNT [types] | oracle protobuf | oracle yaml | oracle encode")
 		os.Exit(2)
 	}
 }
