@@ -11,19 +11,35 @@ from interlock.demo.attributes import attributes
         # (verb, group, version, namespace, resource, name, subresource)
         ("GET", "/api/v1/namespaces", ("list", "", "v1", "", "namespaces", "", "")),
         ("GET", "/api/v1/namespaces/shop", ("get", "", "v1", "shop", "namespaces", "shop", "")),
-        ("PUT", "/api/v1/namespaces/shop/finalize", ("update", "", "v1", "shop", "namespaces", "shop", "finalize")),
+        (
+            "PUT",
+            "/api/v1/namespaces/shop/finalize",
+            ("update", "", "v1", "shop", "namespaces", "shop", "finalize"),
+        ),
         ("GET", "/api/v1/namespaces/shop/pods", ("list", "", "v1", "shop", "pods", "", "")),
         ("HEAD", "/api/v1/namespaces/shop/pods/a", ("get", "", "v1", "shop", "pods", "a", "")),
         ("GET", "/api/v1/namespaces/shop/pods/a/log", ("get", "", "v1", "shop", "pods", "a", "log")),
-        ("POST", "/apis/apps/v1/namespaces/shop/deployments", ("create", "apps", "v1", "shop", "deployments", "", "")),
-        ("PATCH", "/apis/apps/v1/namespaces/shop/deployments/d", ("patch", "apps", "v1", "shop", "deployments", "d", "")),
+        (
+            "POST",
+            "/apis/apps/v1/namespaces/shop/deployments",
+            ("create", "apps", "v1", "shop", "deployments", "", ""),
+        ),
+        (
+            "PATCH",
+            "/apis/apps/v1/namespaces/shop/deployments/d",
+            ("patch", "apps", "v1", "shop", "deployments", "d", ""),
+        ),
         ("DELETE", "/api/v1/namespaces/shop/pods", ("deletecollection", "", "v1", "shop", "pods", "", "")),
         ("DELETE", "/api/v1/namespaces/shop/pods/a", ("delete", "", "v1", "shop", "pods", "a", "")),
         ("FOO", "/api/v1/namespaces/shop/pods/a", ("", "", "v1", "shop", "pods", "a", "")),
         # an empty namespace is all namespaces
         ("GET", "/api/v1/namespaces//secrets", ("list", "", "v1", "", "secrets", "", "")),
         # decoded once, then split
-        ("GET", "/api/v1/namespaces/default%2fsecrets%2fs1", ("get", "", "v1", "default", "secrets", "s1", "")),
+        (
+            "GET",
+            "/api/v1/namespaces/default%2fsecrets%2fs1",
+            ("get", "", "v1", "default", "secrets", "s1", ""),
+        ),
         ("GET", "/%61pi/v1/%73ecrets", ("list", "", "v1", "", "secrets", "", "")),
         ("GET", "/api/v1/secrets//", ("list", "", "v1", "", "secrets", "", "")),
         # a host in the target is of no interest

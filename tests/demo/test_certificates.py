@@ -44,8 +44,8 @@ def test_another_name_or_another_authority_is_not_trusted(tmp_path: Path) -> Non
     serving = server_certificate(ca, ("api.interlock.test",), NOW)
     with pytest.raises(ssl.SSLCertVerificationError):
         _handshake(ca.certificate, serving.certificate + serving.key, "elsewhere.test", tmp_path)
+    other = authority("demo", NOW)
     with pytest.raises(ssl.SSLCertVerificationError):
-        other = authority("demo", NOW)
         _handshake(other.certificate, serving.certificate + serving.key, "api.interlock.test", tmp_path)
 
 
@@ -53,7 +53,10 @@ def test_a_client_certificate_names_user_and_groups() -> None:
     pair = client_certificate(authority("demo", NOW), "gateway", ("system:masters", "ops"), NOW)
     subject = x509.load_pem_x509_certificate(pair.certificate).subject
     assert [a.value for a in subject.get_attributes_for_oid(NameOID.COMMON_NAME)] == ["gateway"]
-    assert [a.value for a in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)] == ["system:masters", "ops"]
+    assert [a.value for a in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)] == [
+        "system:masters",
+        "ops",
+    ]
 
 
 def test_a_key_is_never_in_a_repr() -> None:

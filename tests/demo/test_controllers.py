@@ -68,13 +68,17 @@ def test_a_new_template_rolls_out_and_an_old_one_rolls_back(store: Store, rows: 
     live = store.create(row, "shop", _deployment("x:1"))
     first = _names(store, sets)
     live = store.update(row, live, _deployment("x:2"))
-    assert [pod["spec"]["containers"][0]["image"] for pod in store.objects(rows["pods"], "shop")[1]] == ["x:2"] * 2
+    assert [pod["spec"]["containers"][0]["image"] for pod in store.objects(rows["pods"], "shop")[1]] == [
+        "x:2"
+    ] * 2
     assert sorted(item["spec"]["replicas"] for item in store.objects(sets, "shop")[1]) == [0, 2]
     again = _deployment("x:1")
     again["spec"]["template"]["metadata"]["creationTimestamp"] = None
     again["spec"]["template"]["spec"]["containers"][0]["resources"] = {}
     store.update(row, live, again)
-    running = [item["metadata"]["name"] for item in store.objects(sets, "shop")[1] if item["spec"]["replicas"]]
+    running = [
+        item["metadata"]["name"] for item in store.objects(sets, "shop")[1] if item["spec"]["replicas"]
+    ]
     assert running == first, "an equal template is the old replica set, however it is written"
 
 
@@ -106,7 +110,9 @@ def test_what_has_another_owner_too_stays(store: Store, rows: Rows) -> None:
 
 def test_a_job_is_done_at_once(store: Store, rows: Rows) -> None:
     template = {"spec": {"containers": [{"name": "c", "image": "x"}]}}
-    job = store.create(rows["jobs.batch"], "shop", {"metadata": {"name": "once"}, "spec": {"template": template}})
+    job = store.create(
+        rows["jobs.batch"], "shop", {"metadata": {"name": "once"}, "spec": {"template": template}}
+    )
     assert job["status"]["succeeded"] == 1
     pod = store.objects(rows["pods"], "shop")[1][0]
     assert pod["status"]["phase"] == "Succeeded"
@@ -119,7 +125,9 @@ def test_a_pod_that_names_its_node_stays_there(store: Store, rows: Rows) -> None
     assert pod["spec"]["nodeName"] == "elsewhere"
 
 
-def test_what_is_deleted_before_a_controller_comes_to_it_is_no_error(store: Store, logs: Logs, rows: Rows) -> None:
+def test_what_is_deleted_before_a_controller_comes_to_it_is_no_error(
+    store: Store, logs: Logs, rows: Rows
+) -> None:
     """A listener that is called first deletes everything under the controllers' hands."""
     vandalised = Store(store.now, store.uid)
     deleted: list[str] = []

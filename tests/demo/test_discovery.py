@@ -25,26 +25,36 @@ def test_both_forms_of_discovery_name_the_same_resources() -> None:
 
 def test_only_the_core_group_is_under_api() -> None:
     assert discovery.api_versions()["versions"] == ["v1"]
-    assert [item["metadata"] for item in discovery.aggregated(RESOURCES, core=True)["items"]] == [{"creationTimestamp": None}]
+    assert [item["metadata"] for item in discovery.aggregated(RESOURCES, core=True)["items"]] == [
+        {"creationTimestamp": None}
+    ]
     names = [group["name"] for group in discovery.api_groups(RESOURCES)["groups"]]
     assert "apps" in names
     assert "" not in names
-    assert discovery.api_group("apps", "v1")["preferredVersion"] == {"groupVersion": "apps/v1", "version": "v1"}
+    assert discovery.api_group("apps", "v1")["preferredVersion"] == {
+        "groupVersion": "apps/v1",
+        "version": "v1",
+    }
 
 
 def test_a_subresource_names_the_kind_of_its_body() -> None:
     rows = discovery.groups(RESOURCES)[("apps", "v1")]
     listed = {entry["name"]: entry for entry in discovery.api_resources(rows)["resources"]}
-    assert (listed["deployments/scale"]["group"], listed["deployments/scale"]["version"]) == ("autoscaling", "v1")
+    assert (listed["deployments/scale"]["group"], listed["deployments/scale"]["version"]) == (
+        "autoscaling",
+        "v1",
+    )
     assert listed["deployments/scale"]["kind"] == "Scale"
     assert listed["deployments/status"]["kind"] == "Deployment"
     assert "group" not in listed["deployments/status"]
     assert listed["deployments"]["shortNames"] == ["deploy"]
     core = discovery.aggregated(RESOURCES, core=True)["items"][0]["versions"][0]["resources"]
     pods = next(entry for entry in core if entry["resource"] == "pods")
-    assert {"subresource": "log", "responseKind": {"group": "", "version": "v1", "kind": "Pod"}, "verbs": ["get"]} in pods[
-        "subresources"
-    ]
+    assert {
+        "subresource": "log",
+        "responseKind": {"group": "", "version": "v1", "kind": "Pod"},
+        "verbs": ["get"],
+    } in pods["subresources"]
     secrets = next(entry for entry in core if entry["resource"] == "secrets")
     assert "subresources" not in secrets
     assert "shortNames" not in secrets

@@ -59,31 +59,57 @@ def _cells(row: Resource, item: dict[str, Any]) -> list[Any]:
         ("replicasets.apps", {"spec": {"replicas": 1}}, ["n", 1, 0, 0, "60m", "", "", "<none>"]),
         (
             "services",
-            {"spec": {"type": "NodePort", "clusterIP": "10.9.0.1", "ports": [{"port": 80}], "selector": {"a": "b"}}},
+            {
+                "spec": {
+                    "type": "NodePort",
+                    "clusterIP": "10.9.0.1",
+                    "ports": [{"port": 80}],
+                    "selector": {"a": "b"},
+                }
+            },
             ["n", "NodePort", "10.9.0.1", "<none>", "80/TCP", "60m", "a=b"],
         ),
         ("services", {}, ["n", "ClusterIP", "<none>", "<none>", "<none>", "60m", "<none>"]),
         (
             "nodes",
-            {"status": {"conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": {"kubeletVersion": "v1"}}},
+            {
+                "status": {
+                    "conditions": [{"type": "Ready", "status": "True"}],
+                    "nodeInfo": {"kubeletVersion": "v1"},
+                }
+            },
             ["n", "Ready", "<none>", "60m", "v1"],
         ),
         (
             "events",
-            {"lastTimestamp": "2026-06-01T11:59:00Z", "type": "Normal", "involvedObject": {"kind": "Pod", "name": "p"}},
+            {
+                "lastTimestamp": "2026-06-01T11:59:00Z",
+                "type": "Normal",
+                "involvedObject": {"kind": "Pod", "name": "p"},
+            },
             ["60s", "Normal", "<none>", "pod/p", "", "", "", "n"],
         ),
         ("events", {}, ["60m", "<none>", "<none>", "/", "", "", "", "n"]),
-        ("jobs.batch", {"status": {"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]}}, ["n", "Complete", "1/1", "60m"]),
+        (
+            "jobs.batch",
+            {"status": {"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]}},
+            ["n", "Complete", "1/1", "60m"],
+        ),
         ("jobs.batch", {}, ["n", "Running", "0/1", "60m"]),
     ],
 )
-def test_each_kind_has_its_columns(rows: dict[str, Resource], plural: str, item: dict[str, Any], cells: list[Any]) -> None:
+def test_each_kind_has_its_columns(
+    rows: dict[str, Resource], plural: str, item: dict[str, Any], cells: list[Any]
+) -> None:
     assert _cells(rows[plural], item) == cells
 
 
 def test_a_cordoned_node_with_a_role_says_so(rows: dict[str, Resource]) -> None:
-    meta = {"name": "n", "creationTimestamp": MADE, "labels": {"node-role.kubernetes.io/worker": "", "x": "y"}}
+    meta = {
+        "name": "n",
+        "creationTimestamp": MADE,
+        "labels": {"node-role.kubernetes.io/worker": "", "x": "y"},
+    }
     assert _cells(rows["nodes"], {"metadata": meta, "spec": {"unschedulable": True}})[1:3] == [
         "NotReady,SchedulingDisabled",
         "worker",
@@ -98,7 +124,9 @@ def test_a_pod_on_its_way_out_is_terminating(rows: dict[str, Resource]) -> None:
 @pytest.mark.parametrize(
     ("include", "embedded"), [("None", None), ("Metadata", "PartialObjectMetadata"), ("Object", "Secret")]
 )
-def test_include_object_says_what_rows_carry(rows: dict[str, Resource], include: str, embedded: str | None) -> None:
+def test_include_object_says_what_rows_carry(
+    rows: dict[str, Resource], include: str, embedded: str | None
+) -> None:
     item = {"kind": "Secret", "metadata": {"name": "n"}, "data": {"a": "b"}}
     made = table(rows["secrets"], [item], {"resourceVersion": "7"}, include, NOW)
     assert made["metadata"] == {"resourceVersion": "7"}

@@ -23,7 +23,12 @@ def test_a_request_is_there_before_it_is_answered() -> None:
     record = Record()
     received = record.arrive(Request("GET", "/api?x=1", HEADERS, b"body", {}), "now", "audit-1")
     assert record.all() == [received]
-    assert (received.number, received.method, received.target, received.body) == (1, "GET", "/api?x=1", b"body")
+    assert (received.number, received.method, received.target, received.body) == (
+        1,
+        "GET",
+        "/api?x=1",
+        b"body",
+    )
     assert not received.ended
     record.end(received, 200, 17)
     assert (received.code, received.sent, received.ended) == (200, 17, True)

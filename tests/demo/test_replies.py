@@ -75,7 +75,9 @@ def test_nothing_that_is_spoken_is_406() -> None:
     assert refused.value.code == 406
 
 
-@pytest.mark.parametrize(("accept", "yaml"), [("application/yaml", True), ("application/json", False), (None, False)])
+@pytest.mark.parametrize(
+    ("accept", "yaml"), [("application/yaml", True), ("application/json", False), (None, False)]
+)
 def test_yaml_is_given_to_who_asks_for_it_first(accept: str | None, yaml: bool) -> None:
     assert replies.wants_yaml(_request({"accept": accept} if accept else {})) is yaml
 
@@ -149,7 +151,9 @@ def test_other_bodies_are_refused(media_type: str, body: bytes, code: int) -> No
     assert refused.value.code == code
 
 
-@pytest.mark.parametrize(("query", "dry"), [("", False), ("dryRun=All", True), ("dryRun=All;x", False), ("dryrun=All", False)])
+@pytest.mark.parametrize(
+    ("query", "dry"), [("", False), ("dryRun=All", True), ("dryRun=All;x", False), ("dryrun=All", False)]
+)
 def test_a_dry_run_is_what_the_server_takes_for_one(query: str, dry: bool) -> None:
     assert replies.dry_run(attributes("POST", f"/api/v1/pods?{query}")) is dry
 
@@ -165,7 +169,9 @@ def test_a_page_continues_where_the_last_one_ended() -> None:
     assert replies.continued("") == 0
 
 
-@pytest.mark.parametrize("token", ["x", "!", base64.urlsafe_b64encode(b"[]").decode(), base64.urlsafe_b64encode(b"{}").decode()])
+@pytest.mark.parametrize(
+    "token", ["x", "!", base64.urlsafe_b64encode(b"[]").decode(), base64.urlsafe_b64encode(b"{}").decode()]
+)
 def test_a_page_token_of_somebody_else_is_refused(token: str) -> None:
     with pytest.raises(Refused) as refused:
         replies.continued(token)
@@ -185,7 +191,9 @@ def test_base64url_without_padding() -> None:
 
 
 def test_subprotocols_are_listed_over_all_headers() -> None:
-    request = Request("GET", "/", (("sec-websocket-protocol", "a, b"), ("x", "y"), ("sec-websocket-protocol", "c")), b"", {})
+    request = Request(
+        "GET", "/", (("sec-websocket-protocol", "a, b"), ("x", "y"), ("sec-websocket-protocol", "c")), b"", {}
+    )
     assert replies.protocols(request) == ["a", "b", "c"]
 
 

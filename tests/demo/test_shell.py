@@ -125,12 +125,24 @@ async def test_sleeping_waits_that_long() -> None:
         slept.append(seconds)
 
     shell = _shell(sleep=sleep)
-    assert [piece async for piece in shell.run(("sh", "-c", "echo a; sleep 0.5; echo b"))] == [(1, b"a\n"), (1, b"b\n")]
+    assert [piece async for piece in shell.run(("sh", "-c", "echo a; sleep 0.5; echo b"))] == [
+        (1, b"a\n"),
+        (1, b"b\n"),
+    ]
     assert slept == [0.5]
 
 
 @pytest.mark.parametrize(
-    "script", ["cat /proc/self/environ", "cat ../../../../etc/passwd", "$(id)", "`id`", "python3 -c 1", "ls /root", "echo x > /tmp/y"]
+    "script",
+    [
+        "cat /proc/self/environ",
+        "cat ../../../../etc/passwd",
+        "$(id)",
+        "`id`",
+        "python3 -c 1",
+        "ls /root",
+        "echo x > /tmp/y",
+    ],
 )
 async def test_nothing_of_this_host_is_touched(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*_: object, **__: object) -> None:

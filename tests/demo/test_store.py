@@ -58,7 +58,9 @@ def test_a_generated_name_has_its_prefix(store: Store, rows: Rows) -> None:
         ({"metadata": {"name": "a", "namespace": "other"}}, 400),
     ],
 )
-def test_a_body_that_does_not_fit_its_place_is_refused(store: Store, rows: Rows, body: Any, code: int) -> None:
+def test_a_body_that_does_not_fit_its_place_is_refused(
+    store: Store, rows: Rows, body: Any, code: int
+) -> None:
     with pytest.raises(Refused) as refused:
         store.create(rows["pods"], "shop", body)
     assert refused.value.code == code
@@ -91,7 +93,11 @@ def test_lists_are_in_order_and_of_one_namespace(store: Store, rows: Rows) -> No
         store.create(rows["pods"], namespace, _named(name))
     assert [i["metadata"]["name"] for i in store.objects(rows["pods"], "a")[1]] == ["x", "y"]
     version, every = store.objects(rows["pods"])
-    assert [(i["metadata"]["namespace"], i["metadata"]["name"]) for i in every] == [("a", "x"), ("a", "y"), ("b", "x")]
+    assert [(i["metadata"]["namespace"], i["metadata"]["name"]) for i in every] == [
+        ("a", "x"),
+        ("a", "y"),
+        ("b", "x"),
+    ]
     assert version == 1003
 
 

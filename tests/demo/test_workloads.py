@@ -50,7 +50,11 @@ def test_values_of_secrets_are_decoded() -> None:
 
 def test_the_environment_is_resolved() -> None:
     container: dict[str, Any] = {
-        "envFrom": [{"secretRef": {"name": "secret"}}, {"configMapRef": {"name": "config"}}, {"secretRef": {"name": "none"}}],
+        "envFrom": [
+            {"secretRef": {"name": "secret"}},
+            {"configMapRef": {"name": "config"}},
+            {"secretRef": {"name": "none"}},
+        ],
         "env": [
             {"name": "PLAIN", "value": "1"},
             {"name": "NOTHING"},
@@ -62,7 +66,10 @@ def test_the_environment_is_resolved() -> None:
     }
     found = environment(POD, container, lookup)
     assert found["HOSTNAME"] == "p"
-    assert {key: found[key] for key in ("p", "LEVEL", "PLAIN", "NOTHING", "PASSWORD", "CONFIGURED", "MISSING", "SELF")} == {
+    assert {
+        key: found[key]
+        for key in ("p", "LEVEL", "PLAIN", "NOTHING", "PASSWORD", "CONFIGURED", "MISSING", "SELF")
+    } == {
         "p": "hunter2",
         "LEVEL": "info",
         "PLAIN": "1",

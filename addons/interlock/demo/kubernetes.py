@@ -40,6 +40,7 @@ from interlock.demo.workloads import Logs
 
 NAMES = ("localhost", "127.0.0.1", "::1", "kubernetes.default.svc", "api.interlock.test")
 ADMIN = User("interlock-gateway", ("system:masters", "system:authenticated"))
+HANDSHAKE, SHUTDOWN = 5.0, 1.0  # seconds that TLS may take to begin and to end
 START = 10.0  # seconds that a thread may take to listen
 
 
@@ -87,7 +88,11 @@ class Kubernetes:
         cluster._loop = loop = asyncio.new_event_loop()
         cluster._thread = threading.Thread(target=loop.run_forever, name="demo-kubernetes", daemon=True)
         cluster._thread.start()
-        asyncio.run_coroutine_threadsafe(cluster._listen(), loop).result(START)
+        try:
+            asyncio.run_coroutine_threadsafe(cluster._listen(), loop).result(START)
+        except BaseException:
+            cluster.stop()
+            raise
         return cluster
 
     def stop(self) -> None:
@@ -126,6 +131,8 @@ class Kubernetes:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        if self._server is not None:
+            await self._server.wait_closed()
 
     # What it is
 
@@ -206,7 +213,12 @@ class Kubernetes:
         context.verify_mode = ssl.CERT_OPTIONAL
         context.set_alpn_protocols(["http/1.1"])
         self._server = await asyncio.start_server(
-            self._connected, options.host, options.port, ssl=context, limit=1 << 20
+            self._connected,
+            options.host,
+            options.port,
+            ssl=context,
+            ssl_handshake_timeout=HANDSHAKE,
+            ssl_shutdown_timeout=SHUTDOWN,
         )
         self.port = self._server.sockets[0].getsockname()[1]
         _write_private(self.kubeconfig, json.dumps(self._kubeconfig(), indent=1).encode())

@@ -9,8 +9,8 @@ import asyncio
 import base64
 import hashlib
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,18 +136,23 @@ class Socket:
 
 
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handle: Handler) -> None:
-    """Serves one connection to its end. A client that goes away is no error."""
-    with suppress(*_GONE):
-        await _Connection(reader, writer, handle).run()
-    writer.close()
-    with suppress(*_GONE):
-        await writer.wait_closed()
+    """Serves one connection to its end. A client that goes away is no error; a cancelled one is cut off."""
+    try:
+        with suppress(*_GONE):
+            await _Connection(reader, writer, handle).run()
+        writer.close()
+        with suppress(*_GONE):
+            await writer.wait_closed()
+    except asyncio.CancelledError:
+        writer.transport.abort()
+        raise
 
 
 class _Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handle: Handler) -> None:
         self._reader, self._writer, self._handle = reader, writer, handle
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADERS)
+        self._sent = 0
         transport = writer.get_extra_info("ssl_object")
         self._certificate: dict[str, Any] = (transport.getpeercert() if transport else None) or {}
 
@@ -161,25 +166,21 @@ class _Connection:
             if request is None:
                 return
             reply, done = await self._handle(request)
-            if isinstance(reply, Answer):
-                sent = 0
-                try:
-                    async for count in self._answer(reply, request):
-                        sent += count
-                finally:
-                    done(sent)
-            elif isinstance(reply, Upgrade):
-                await self._upgrade(reply, request, done)
-                return
-            else:
-                sent = 0
-                try:
-                    async for piece in self._watched(reply.pieces):
-                        await self._write(piece)
-                        sent += len(piece)
-                finally:
-                    done(sent)
-                return
+            self._sent = 0
+            try:
+                if isinstance(reply, Answer):
+                    await self._answer(reply, request)
+                elif isinstance(reply, Upgrade):
+                    await self._upgrade(reply, request)
+                    return
+                else:
+                    async with aclosing(self._watched(reply.pieces)) as pieces:
+                        async for piece in pieces:
+                            await self._write(piece)
+                            self._sent += len(piece)
+                    return
+            finally:
+                done(self._sent)
             if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
                 return
             self._http.start_next_cycle()
@@ -218,39 +219,37 @@ class _Connection:
             too_large,
         )
 
-    async def _answer(self, answer: Answer, request: Request) -> AsyncIterator[int]:
+    async def _answer(self, answer: Answer, request: Request) -> None:
         headers = list(answer.headers)
         if isinstance(answer.body, bytes):
             headers.append(("Content-Length", str(len(answer.body))))
         if request.too_large:
             headers.append(("Connection", "close"))
-        head = h11.Response(status_code=answer.code, headers=headers)
-        await self._send(head)
+        await self._send(h11.Response(status_code=answer.code, headers=headers))
         silent = request.method == "HEAD" or answer.code == 304
         if isinstance(answer.body, bytes):
-            if not silent:
-                await self._send(h11.Data(data=answer.body))
-                yield len(answer.body)
+            await self._body(b"" if silent else answer.body)
         else:
-            async for piece in self._watched(answer.body):
-                if piece and not silent:
-                    await self._send(h11.Data(data=piece))
-                    yield len(piece)
+            async with aclosing(self._watched(answer.body)) as pieces:
+                async for piece in pieces:
+                    await self._body(b"" if silent else piece)
         await self._send(h11.EndOfMessage())
+
+    async def _body(self, piece: bytes) -> None:
+        if piece:
+            await self._send(h11.Data(data=piece))
+            self._sent += len(piece)
 
     async def _watched(self, pieces: Pieces) -> Pieces:
         """The pieces, ended by a ConnectionError as soon as the client is gone, even while none come."""
         gone = asyncio.ensure_future(self._reader.read(READ))
+        following = asyncio.ensure_future(anext(pieces, None))
         try:
             while True:
-                following = asyncio.ensure_future(anext(pieces, None))
                 await asyncio.wait({gone, following}, return_when=asyncio.FIRST_COMPLETED)
                 if gone.done():
                     data = gone.result()
                     if not data:
-                        following.cancel()
-                        with suppress(asyncio.CancelledError):
-                            await following
                         raise ConnectionError("the client has gone")
                     self._http.receive_data(data)  # the next request, pipelined
                     gone = asyncio.ensure_future(self._reader.read(READ))
@@ -258,13 +257,14 @@ class _Connection:
                 if piece is None:
                     return
                 yield piece
+                following = asyncio.ensure_future(anext(pieces, None))
         finally:
-            gone.cancel()
-            with suppress(asyncio.CancelledError, *_GONE):
-                await gone
+            for task in (gone, following):
+                task.cancel()
+            await asyncio.gather(gone, following, return_exceptions=True)
             await pieces.aclose()
 
-    async def _upgrade(self, upgrade: Upgrade, request: Request, done: Callable[[int], None]) -> None:
+    async def _upgrade(self, upgrade: Upgrade, request: Request) -> None:
         key = (request.header("sec-websocket-key") or "").encode()
         accept = base64.b64encode(hashlib.sha1(key + _GUID).digest()).decode()  # RFC 6455 §4.2.2
         headers = [
@@ -280,7 +280,7 @@ class _Connection:
             await upgrade.run(socket)
             await socket.close()
         finally:
-            done(socket.sent)
+            self._sent = socket.sent
 
     async def _send(self, event: h11.Event) -> None:
         await self._write(self._http.send(event) or b"")
