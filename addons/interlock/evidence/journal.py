@@ -115,22 +115,29 @@ class _File:
 
     def commit(self, data: bytes) -> None:
         """Durable when it returns. OSError: none of `data` counts, `rewind` must succeed before the next."""
+        self.check(self.length)
         _write(self.descriptor, data)
         os.fdatasync(self.descriptor)
-        self.check()
+        self.check(self.length + len(data))
         self.length += len(data)
 
-    def check(self) -> None:
-        """OSError if the path does not lead to this file, or its folder takes no further files."""
+    def check(self, length: int) -> None:
+        """OSError if the path does not lead to this file at this length, or its folder takes no further files."""
         status = os.stat(self.path, follow_symlinks=False)
         if (status.st_dev, status.st_ino) != self.identity:
             raise OSError(errno.ESTALE, "the journal file was replaced")
+        if status.st_size != length:
+            raise OSError(errno.EIO, "the journal file was changed by others")
         if not os.access(self.path.parent, os.W_OK | os.X_OK):
             raise OSError(errno.EROFS, "the journal's folder is read-only")
 
     def rewind(self) -> None:
         os.ftruncate(self.descriptor, self.length)
         os.fdatasync(self.descriptor)
+
+    def is_cut(self) -> bool:
+        """Whether others have taken acknowledged bytes away."""
+        return os.fstat(self.descriptor).st_size < self.length
 
     def content(self) -> bytes:
         """The acknowledged lines, read through the descriptor: they are there even if the path is not."""
@@ -229,15 +236,15 @@ class Journal:
         return waiter.result()
 
     def close(self) -> None:
-        """Writes what was put, closes the file (so that it can be sealed) and lets go of the log. May be repeated."""
+        """Writes what was put, closes the file (so that it can be sealed) and lets go of the log. May be repeated.
+
+        Returns after 5 s at the latest: a disk that does not answer must not keep a process from ending.
+        """
         with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            self._queue.put(None)
-        self._thread.join()
-        self._file.close()
-        os.close(self._presence)
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        self._thread.join(STALL_SECONDS)
 
     def _enqueue(
         self,
@@ -281,6 +288,8 @@ class Journal:
             self._settle(
                 [(item, JournalUnwritable(self.directory, "its writer has ended")) for item in group]
             )
+            self._file.close()
+            os.close(self._presence)
 
     def _gather(self) -> tuple[list[_Item], bool]:
         """What waits, at once if anything does; nothing when the file is to be looked after. True: the last."""
@@ -354,7 +363,7 @@ class Journal:
             return
         if file.length < self._rotate_bytes and time.monotonic() < file.opened + self._rotate_seconds:
             return
-        file.check()
+        file.check(file.length)
         self._begin(self._seq + 1)
 
     def _begin(self, first_seq: int, content: bytes = b"") -> None:
@@ -376,14 +385,18 @@ class Journal:
             self._fault.cause = cause
         # Cut back at once if that can be done, so that no reader sees what failed; `_mend` insists on it.
         with contextlib.suppress(OSError):
-            self._file.rewind()
+            if not self._file.is_cut():
+                self._file.rewind()
         return cause
 
     def _mend(self, fault: _Fault) -> None:
         """The journal can be written again, and says what happened, or OSError."""
+        if self._file.is_cut():
+            # What was in it is lost, and the next file's first seq shows it.
+            self._begin(self._seq + 1)
         self._file.rewind()
         try:
-            self._file.check()
+            self._file.check(self._file.length)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ESTALE):
                 raise
@@ -412,7 +425,7 @@ class Journal:
 
     def _finish(self) -> None:
         try:
-            self._file.check()
+            self._file.check(self._file.length)
         except OSError as error:
             self._break(error)
             self._outcomes([])
