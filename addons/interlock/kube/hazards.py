@@ -302,14 +302,6 @@ def certain(info: RequestInfo) -> frozenset[HazardClass]:
     return frozenset([row.hazard for row in hazards(info, None) if row.when is None])
 
 
-def is_open(path: str) -> bool:
-    """Whether an allow's `*` covers this non-resource path."""
-    return any(
-        path == pattern or (pattern.endswith("/*") and path.startswith(pattern[:-1]))
-        for pattern in OPEN_NON_RESOURCE
-    )
-
-
 @lru_cache(maxsize=4096)
 def _rows(group: str, resource: str, subresource: str, verb: str) -> tuple[Hazard, ...]:
     """The rows that match but for namespace and body. A verb or name that is not one matches all."""
