@@ -1,6 +1,8 @@
 """Strict JSON: one text has one value, and what is forwarded has it too, read as JSON or as YAML."""
 
 import json as stdlib
+from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -99,6 +101,9 @@ def _utf16(text: str) -> list[int]:
         (b'{"a":0.1000000000000000055511151231257827}', "more digits"),
         (b'{"a":9007199254740993.0}', "more digits"),
         (b'{"a":1e-400}', "more digits"),
+        (b'{"a":123456789012345.678}', "more digits"),
+        (b'{"a":0e99999999999999999999}', "more digits"),
+        (b'{"a":1e-99999999999999999999}', "more digits"),
         (b'{"a":0.' + b"0" * 100 + b"}", "more digits"),
         (b'{"a":"\\ud800"}', "surrogate"),
         (b'{"\\udc00":1}', "surrogate"),
@@ -131,6 +136,12 @@ def test_what_is_not_one_value_is_refused_with_the_reason(raw: bytes, reason: st
         (b"1E+2", b"100.0"),
         (b"-0", b"0"),
         (b"-0.0", b"-0.0"),
+        (b"0e5", b"0.0"),
+        (b"1.0E7", b"10000000.0"),
+        (b"12345678901234.5e-300", b"1.23456789012345e-287"),
+        (b"1.2345678901234567", b"1.2345678901234567"),
+        (b"5e-324", b"5e-324"),
+        (b"1.7976931348623157E+308", b"1.7976931348623157e+308"),
         (b"9223372036854775807", b"9223372036854775807"),
         (b"-9223372036854775808", b"-9223372036854775808"),
         (b'"12345678901234567890123"', b'"12345678901234567890123"'),
@@ -175,3 +186,16 @@ def test_a_refusal_quotes_no_value_and_cuts_a_long_key() -> None:
     assert "hunter2" not in str(caught.value)
     assert len(str(caught.value)) < 130
     assert "\n" not in str(caught.value)
+
+
+@bounded
+@given(st.decimals(allow_nan=False, allow_infinity=False) | st.decimals(-10, 10, places=4))
+def test_a_number_stays_the_same_decimal_number_or_is_refused(number: Decimal) -> None:
+    with suppress(BadJson):
+        assert Decimal(emit(parse(str(number).encode())).decode()) == number
+
+
+def test_one_key_twice_is_found_among_many() -> None:
+    keys = b",".join(b'"%d":1' % n for n in range(50_000))
+    with pytest.raises(BadJson, match='the key "7" occurs twice'):
+        parse(b"{" + keys + b',"7":1}')

@@ -9,7 +9,8 @@ and to the YAML reader that the API server uses for apply patches.
 
 import json
 import re
-from decimal import Decimal
+from collections import Counter
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import orjson
@@ -24,6 +25,8 @@ INT64 = range(-(2**63), 2**63)
 # (go-yaml's reader; YAML 1.1 §5.1 and §5.4).
 YAML_UNSAFE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
+_ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in map(chr, range(0x10000)) if YAML_UNSAFE.match(c)}
+
 
 class BadJson(ValueError):
     """A text that is refused; the message is one line, says why, and never quotes the text's values."""
@@ -32,10 +35,8 @@ class BadJson(ValueError):
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise BadJson(
-            f"the key {_quoted(next(n for n in names if names.count(n) > 1))} occurs twice in one object"
-        )
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise BadJson(f"the key {_quoted(twice)} occurs twice in one object")
     return found
 
 
@@ -47,14 +48,19 @@ def _integer(digits: str) -> int:
 
 
 def _float(digits: str) -> float:
-    """A number with a fraction or an exponent: accepted only when a 64-bit float holds it exactly enough that
-    its shortest form is the same decimal number (Quantities are read from the digits, not from the float)."""
+    """A number with a fraction or an exponent: accepted only when the shortest form of its 64-bit float is the
+    same decimal number (the API server reads Quantities from the digits, not from the float)."""
     number = float(digits)
-    if repr(number) == digits:
+    # 15 significant digits always survive (IEEE 754 binary64), and one character is a point or an e.
+    if len(digits) <= 16 and 1e-290 < abs(number) < 1e290:
         return number
     if number in (float("inf"), float("-inf")):
         raise BadJson("a number outside the range of a 64-bit float")
-    if len(digits) > 40 or Decimal(digits) != Decimal(repr(number)):
+    try:
+        exact = len(digits) <= 40 and Decimal(digits) == Decimal(repr(number))
+    except InvalidOperation:  # an exponent of more digits than Decimal takes
+        exact = False
+    if not exact:
         raise BadJson("a number with more digits than a 64-bit float keeps: write it shorter, or as a string")
     return number
 
@@ -123,7 +129,8 @@ def emit(value: Any) -> bytes:
         raise BadJson(f"nested deeper than {MAX_DEPTH} levels")
     if raw.isascii() and b"\x7f" not in raw:
         return raw
-    return YAML_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", raw.decode()).encode()
+    text = raw.decode()
+    return text.translate(_ESCAPES).encode() if YAML_UNSAFE.search(text) else raw
 
 
 def _skip(text: str, at: int) -> int:

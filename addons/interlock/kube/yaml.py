@@ -17,7 +17,7 @@ from interlock.kube.json import INT64, MAX_DEPTH, YAML_UNSAFE
 
 # A scalar costs about 4 µs on the thread that serves all requests, far more than in JSON. A longer body can be
 # sent as JSON, as kubectl and helm do by themselves.
-MAX_BYTES = 512 << 10
+MAX_BYTES = 256 << 10
 
 
 class BadYaml(ValueError):

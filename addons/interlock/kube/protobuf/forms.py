@@ -18,7 +18,7 @@ _FIRST: Final = -62_135_596_800  # 0001-01-01T00:00:00Z, which is Go's zero time
 _LAST: Final = 253_402_300_799  # 9999-12-31T23:59:59Z
 
 # apimachinery/pkg/api/resource/quantity.go, "the serialization format"
-_QUANTITY = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?")
+_QUANTITY = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?")
 
 
 def _moment(seen: Seen, digits: str) -> str | None:

@@ -16,9 +16,9 @@ from interlock.kube.protobuf.table import BYTES, VARINT, Field, Message, load
 PREFIX: Final = b"k8s\x00"
 # Messages inside messages; only a CRD's schema nests deeper than about 15.
 MAX_DEPTH: Final = 100
-# Fields read and written for one body. Each costs about 1 µs on the thread that serves all requests, and 3 MiB
-# could hold a million; the largest objects that clusters hold, CRDs near etcd's limit, have about 100,000.
-MAX_WORK: Final = 400_000
+# Fields read and written for one body. Each costs up to 3 µs on the thread that serves all requests, and 3 MiB
+# could hold a million; a CRD of 1 MiB, about the most that etcd stores, has some 80,000.
+MAX_WORK: Final = 200_000
 
 _INT32 = range(-(2**31), 2**31)
 _DOUBLE = struct.Struct("<d")
