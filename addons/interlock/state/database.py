@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 import orjson
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Engine,
     and_,
@@ -35,7 +36,8 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from interlock.identity.principal import BadPrincipal, Principal
@@ -54,7 +56,21 @@ from interlock.state.schema import VERSION, metadata, schema_version, sessions, 
 READ_SECONDS: Final = 0.9
 """How long a read may wait for another process's lock: unreadable for 1 s is away."""
 WRITE_SECONDS: Final = 5.0
+READERS: Final = 8
+PRAGMAS: Final = (
+    "journal_mode=WAL",  # readers never wait for a writer
+    "synchronous=FULL",  # what was answered is on disk
+    "foreign_keys=ON",
+    "secure_delete=ON",  # an erased mask key is overwritten
+    "trusted_schema=OFF",
+)
 _KEEP_EXPIRED_TOKENS: Final = 24 * 3600.0  # so that a late caller hears "expired" and not "unknown"
+
+
+def _may(event: SessionEvent) -> ColumnElement[bool]:
+    """That a session is in a state in which `event` is possible."""
+    return or_(*(sessions.c.state == state.value for state in sources(event)))
+
 
 # Statements are built once: SQLAlchemy then finds them compiled.
 _BY_HASH = (
@@ -72,7 +88,7 @@ _TOUCH = (
     update(sessions)
     .where(
         sessions.c.id == bindparam("used_id"),
-        sessions.c.state.in_(sources(SessionEvent.USE)),
+        _may(SessionEvent.USE),
         sessions.c.last_used_at < bindparam("used_at"),
         sessions.c.last_used_at + sessions.c.idle_seconds > bindparam("used_at"),
     )
@@ -104,7 +120,11 @@ class State:
             self._writer = _postgres(parsed, WRITE_SECONDS)
         else:
             raise ValueError(f"state: {parsed.drivername} is not supported; use sqlite or postgresql+psycopg")
-        self._create()
+        try:
+            self._create()
+        except StateAway:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Give the connections back; the object is of no use after it."""
@@ -157,7 +177,7 @@ class State:
                 update(sessions)
                 .where(
                     sessions.c.id == session_id,
-                    sessions.c.state.in_(sources(SessionEvent.RENEW)),
+                    _may(SessionEvent.RENEW),
                     sessions.c.ends_at > now,
                     sessions.c.last_used_at + sessions.c.idle_seconds > now,
                 )
@@ -229,15 +249,14 @@ class State:
         return self._finish(SessionEvent.EXPIRE, idle_or_max, now, which)
 
     def _finish(self, event: SessionEvent, reason: Any, now: float, which: Any) -> list[Session]:
-        froms = sources(event)
-        (target,) = {after(state, event) for state in froms}
+        (target,) = {after(state, event) for state in sources(event)}
         if target not in END_REASONS:
             raise ValueError(f"{event.value} does not end a session")
         if isinstance(reason, str):
             reason = reason or END_REASONS[target][0]
         statement = (
             update(sessions)
-            .where(and_(which, sessions.c.state.in_(froms)))
+            .where(and_(which, _may(event)))
             .values(state=target.value, ended_at=now, end_reason=reason, mask_key=None)
             .returning(sessions)
         )
@@ -271,8 +290,8 @@ class State:
             yield
         except DBAPIError as error:
             raise StateAway(f"the state database cannot be used: {_first_line(error.orig)}") from None
-        except SQLAlchemyError as error:
-            raise StateAway(f"the state database cannot be used: {type(error).__name__}") from None
+        except PoolTimeout:
+            raise StateAway("the state database cannot be used: every connection is busy") from None
         except OSError as error:
             raise StateAway(f"the state database cannot be used: {error.strerror}") from None
 
@@ -346,13 +365,25 @@ def _sqlite(path: Path, patience: float, *, write: bool) -> Engine:
         connection = sqlite3.connect(
             uri, uri=True, timeout=patience, isolation_level=None, check_same_thread=False
         )
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "trusted_schema=OFF"):
-            connection.execute(f"PRAGMA {pragma}")
-        if not write:
-            connection.execute("PRAGMA query_only=ON")
+        try:
+            for pragma in PRAGMAS if write else (*PRAGMAS, "query_only=ON"):
+                connection.execute(f"PRAGMA {pragma}")
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection
 
-    engine = _engine("sqlite://", connect, patience)
+    engine = create_engine(
+        "sqlite://",
+        creator=connect,
+        poolclass=QueuePool,
+        # One writer in a process: its threads wait for each other in turn, instead of racing for SQLite's
+        # lock, whose losers sleep and may lose for seconds.
+        pool_size=1 if write else READERS,
+        max_overflow=0,
+        pool_timeout=patience,
+        hide_parameters=True,
+    )
     if write:
         # IMMEDIATE: a transaction that finds out late that it may not write cannot wait any more.
         @event.listens_for(engine, "begin")
@@ -376,14 +407,8 @@ def _postgres(url: URL, patience: float, **options: Any) -> Engine:
             pool_timeout=patience,
             **options,
         )
-    except (NoSuchModuleError, ModuleNotFoundError):
+    except ModuleNotFoundError:
         raise ValueError("state: Postgres needs the package psycopg; install `psycopg[binary]`") from None
-
-
-def _engine(url: str, connect: Callable[[], sqlite3.Connection], patience: float) -> Engine:
-    return create_engine(
-        url, creator=connect, poolclass=QueuePool, pool_timeout=patience, hide_parameters=True
-    )
 
 
 # ---------------------------------------------------------------------------------------------- rows
