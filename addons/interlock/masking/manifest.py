@@ -30,7 +30,11 @@ _FIELD = re.compile(r"^(?P<indent>[ \t]*(?:- )?)(?P<key>[^\s:{][^\n:]*):(?:[ \t]
 
 
 class _Loader(yaml.CSafeLoader):
-    """YAML's JSON-like core: no dates, no binary, no sets."""
+    """YAML's JSON-like core: no dates, no binary, no sets, no merge keys (a small text, a huge tree)."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.YAMLError("merge keys are not read")
 
 
 _Loader.yaml_implicit_resolvers = {

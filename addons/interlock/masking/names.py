@@ -16,21 +16,17 @@ def _words(table: str) -> frozenset[str]:
     return frozenset(table.split())
 
 
-# Words that count wherever they stand, and at the end of a longer word (PGPASSWORD, authtoken).
+# Words that count wherever they stand, also at the end of a longer word (PGPASSWORD, authtoken), and their
+# plurals, as of all terms here.
 STRONG = (
     "password",
-    "passwords",
     "passwd",
     "passphrase",
     "passcode",
     "secret",
-    "secrets",
     "token",
-    "tokens",
     "credential",
-    "credentials",
     "apikey",
-    "apikeys",
     "accesskey",
     "secretkey",
     "privatekey",
@@ -46,7 +42,6 @@ PHRASES = (
     "access key",
     "account key",
     "api key",
-    "api keys",
     "auth key",
     "ca key",
     "certificate key",
@@ -54,7 +49,6 @@ PHRASES = (
     "conn str",
     "conn string",
     "connection string",
-    "connection strings",
     "decryption key",
     "deploy key",
     "encryption key",
@@ -82,9 +76,7 @@ ENDINGS = (
     "authorization",
     "bearer",
     "cookie",
-    "cookies",
     "cred",
-    "creds",
     "dbpass",
     "dsn",
     "jwt",
@@ -153,9 +145,9 @@ NEUTRAL = frozenset({"content", "data", "default", "inline", "literal", "plain",
                      "string", "stringvalue", "text", "value", "values"})  # fmt: skip
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_STRONG = re.compile(r"(?:" + "|".join(STRONG) + r")\Z")
-_PHRASES = re.compile(r" (?:" + "|".join(PHRASES) + r") ")
-_ENDINGS = re.compile(r" (?:" + "|".join(ENDINGS) + r") \Z")
+_STRONG = re.compile(r"(?:" + "|".join(STRONG) + r")s?\Z")
+_PHRASES = re.compile(r" (?:" + "|".join(PHRASES) + r")s? ")
+_ENDINGS = re.compile(r" (?:" + "|".join(ENDINGS) + r")s? \Z")
 _ALWAYS = re.compile(r" (?:" + "|".join(ALWAYS) + r") \Z")
 _NEVER = re.compile(r"(?<= )(?:" + "|".join(NEVER) + r") ")
 
