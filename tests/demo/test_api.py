@@ -56,10 +56,10 @@ async def test_basic_is_no_bearer(ask: Asker) -> None:
 
 
 async def test_a_client_certificate_is_a_credential(ask: Asker) -> None:
-    subject = ((("organizationName", "system:masters"),), (("commonName", "jane"),))
+    subject = ((("organizationName", "system:masters"),), (("commonName", "agent-1"),))
     answer = await ask("GET", "/api", token=None, certificate={"subject": subject})
     assert answer.code == 200
-    assert ask.api.record.all()[-1].user == "jane"
+    assert ask.api.record.all()[-1].user == "agent-1"
     assert (await ask("GET", "/api", token="wrong", certificate={"subject": subject})).code == 401
 
 
@@ -73,16 +73,16 @@ async def test_a_websocket_subprotocol_is_a_credential(ask: Asker) -> None:
 
 async def test_impersonation_is_recorded(ask: Asker) -> None:
     await ask(
-        "GET", "/api", headers={"Impersonate-User": "jane", "Impersonate-Group": "dev", "Audit-ID": "mine"}
+        "GET", "/api", headers={"Impersonate-User": "agent-1", "Impersonate-Group": "dev", "Audit-ID": "mine"}
     )
     received = ask.api.record.all()[-1]
-    assert (received.user, received.impersonated_user) == ("gateway", "jane")
+    assert (received.user, received.impersonated_user) == ("gateway", "agent-1")
     assert received.impersonated_groups == ("dev", "system:authenticated")
     assert received.audit_id == "mine"
 
 
 async def test_who_may_not_impersonate_is_refused(ask: Asker) -> None:
-    answer = await ask("GET", "/api", token="plain", headers={"Impersonate-User": "jane"})
+    answer = await ask("GET", "/api", token="plain", headers={"Impersonate-User": "agent-1"})
     assert (answer.code, answer.json["reason"]) == (403, "Forbidden")
     assert 'User "plain" cannot impersonate' in answer.message
 
@@ -730,7 +730,7 @@ async def test_what_cannot_be_connected_is_refused(
 @pytest.mark.parametrize(
     ("path", "body", "path_in_status", "value"),
     [
-        ("authentication.k8s.io/v1/selfsubjectreviews", {}, "userInfo.username", "jane"),
+        ("authentication.k8s.io/v1/selfsubjectreviews", {}, "userInfo.username", "agent-1"),
         ("authorization.k8s.io/v1/selfsubjectaccessreviews", {"spec": {"x": 1}}, "allowed", True),
         ("authorization.k8s.io/v1/selfsubjectrulesreviews", {}, "incomplete", False),
         ("authentication.k8s.io/v1/tokenreviews", {"spec": {"token": "admin"}}, "user.username", "gateway"),
@@ -740,7 +740,7 @@ async def test_what_cannot_be_connected_is_refused(
 async def test_reviews_are_answered_and_forgotten(
     ask: Asker, path: str, body: Any, path_in_status: str, value: object
 ) -> None:
-    answer = await ask("POST", f"/apis/{path}", body, headers={"Impersonate-User": "jane"})
+    answer = await ask("POST", f"/apis/{path}", body, headers={"Impersonate-User": "agent-1"})
     assert answer.code == 201
     found: Any = answer.json["status"]
     for key in path_in_status.split("."):

@@ -51,9 +51,9 @@ def test_it_serves_who_has_the_token(cluster: Kubernetes) -> None:
 
 def test_it_serves_who_has_the_certificate(cluster: Kubernetes) -> None:
     with _client(cluster, token=False, cert=cluster.client_certificate) as client:
-        answer = client.get("/api", headers={"Impersonate-User": "jane"})
+        answer = client.get("/api", headers={"Impersonate-User": "agent-1"})
     assert answer.status_code == 200
-    assert cluster.requests[-1].impersonated_user == "jane"
+    assert cluster.requests[-1].impersonated_user == "agent-1"
 
 
 def test_a_certificate_of_somebody_else_is_not_taken(cluster: Kubernetes, tmp_path: Path) -> None:
@@ -264,7 +264,7 @@ def test_a_thread_that_cannot_listen_leaves_nothing(cluster: Kubernetes, tmp_pat
         (["describe", "pod", "-l", "app=shop-db"], "DB_PASSWORD:       correct-horse"),
         (["describe", "secret", "payments"], "password:  31 bytes"),
         (["describe", "deployment", "shop-web"], "StrategyType"),
-        (["logs", "-l", "app=shop-db"], "starting shop-web 3.1.4"),
+        (["logs", "-l", "app=shop-db"], "starting shop 3.1.4"),
         (["logs", "-l", "app=shop-db", "--tail=1", "--timestamps"], "GET /orders/18"),
         (["exec", "deploy/shop-web", "--", "cat", "/etc/payments/password"], seed.PASSWORD),
         (["explain", "pods"], "KIND:       Pod"),

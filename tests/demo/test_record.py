@@ -15,7 +15,7 @@ HEADERS = (
     ("proxy-authorization", "Basic hidden-3"),
     ("sec-websocket-protocol", "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.hidden-4"),
     ("sec-websocket-protocol", "v5.channel.k8s.io"),
-    ("impersonate-user", "jane"),
+    ("impersonate-user", "agent-1"),
 )
 
 
@@ -40,13 +40,13 @@ def test_no_credential_is_kept(tmp_path: Path) -> None:
     assert "hidden" not in repr(received)
     assert "hidden" not in (tmp_path / "requests.jsonl").read_text()
     assert ("sec-websocket-protocol", "v5.channel.k8s.io") in received.headers
-    assert ("impersonate-user", "jane") in received.headers
+    assert ("impersonate-user", "agent-1") in received.headers
 
 
 def test_the_file_has_a_line_for_arrival_and_end(tmp_path: Path) -> None:
     record = Record(tmp_path / "requests.jsonl")
     received = record.arrive(Request("POST", "/x", (), b"\xff{}", {}), "now", "a")
-    received.user, received.impersonated_user, received.impersonated_groups = "gateway", "jane", ("dev",)
+    received.user, received.impersonated_user, received.impersonated_groups = "gateway", "agent-1", ("dev",)
     record.end(received, 201, 5)
     arrived, ended = (json.loads(line) for line in (tmp_path / "requests.jsonl").read_text().splitlines())
     assert arrived == {
@@ -59,7 +59,7 @@ def test_the_file_has_a_line_for_arrival_and_end(tmp_path: Path) -> None:
         "body": "\\xff{}",
         "auditID": "a",
     }
-    assert ended["impersonatedUser"] == "jane"
+    assert ended["impersonatedUser"] == "agent-1"
     assert ended["impersonatedGroups"] == ["dev"]
     assert (ended["number"], ended["code"], ended["sent"], ended["user"]) == (1, 201, 5, "gateway")
 

@@ -11,12 +11,12 @@ from interlock.demo.workloads import Logs
 PASSWORD = "correct-horse-battery-staple-42"
 API_KEY = "sk_live_4eC39HqLyjWDarjtT1zdp7dc"
 DATABASE = f"postgresql://shop:{PASSWORD}@db.shop.svc:5432/shop"
-EMAIL = "jane.roe@example.com"
+EMAIL = "customer-17@example.com"
 PHONE = "+1 415 555 0132"
 SECRETS = (PASSWORD, API_KEY, EMAIL, PHONE)
 
 LOG = (
-    "starting shop-web 3.1.4",
+    "starting shop 3.1.4",
     "connecting to db.shop.svc:5432 user=shop",
     f"debug: config loaded password={PASSWORD} pool=8",
     f"GET /orders/17 200 12ms customer={EMAIL}",
@@ -34,7 +34,7 @@ def _pod_template(app: str, image: str) -> Object:
                 {
                     "name": app,
                     "image": image,
-                    "ports": [{"containerPort": 8080}],
+                    "ports": [{"containerPort": 8080, "protocol": "TCP"}],
                     "env": [
                         {"name": "LOG_LEVEL", "value": "info"},
                         {"name": "DB_PASSWORD", "value": PASSWORD},
