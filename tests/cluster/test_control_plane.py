@@ -298,6 +298,43 @@ def test_down_leaves_no_process_and_no_port(own_control_plane: ControlPlane) -> 
     assert not plane.directory.exists()
 
 
+def test_two_at_once_start_one_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / "a b,ü"
+    try:
+        up = [str(SCRIPT), "up", "--json", "--dir", str(folder)]
+        both = [
+            subprocess.Popen(up, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
+        ]
+        one, other = (json.loads(process.communicate()[0]) for process in both)
+        assert one == other
+        assert one["running"]
+    finally:
+        run_script("down", "--dir", str(folder))
+    assert not bears_mark(folder)
+
+
+def test_up_that_is_stopped_leaves_no_process(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    with subprocess.Popen([str(SCRIPT), "up", "--dir", str(folder)], stderr=subprocess.PIPE) as starting:
+        eventually(lambda: bears_mark(folder))
+        starting.terminate()
+        assert starting.wait(timeout=60) == 128 + signal.SIGTERM
+    assert not bears_mark(folder)
+
+
+def test_a_port_that_another_took_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        free = {"apiserver": port, "etcd": 30001, "etcd-peer": 30002, "kubelet": 30003}
+        (folder / "control-plane.json").write_text(json.dumps({"ports": free}))
+        up = run_script("up", "--dir", str(folder))
+    assert up.returncode == 1
+    assert f"another program listens on {port}" in one_line(up.stderr)
+    assert not bears_mark(folder)
+
+
 def test_down_needs_no_state_directory(own_control_plane: ControlPlane) -> None:
     plane = own_control_plane
     shutil.rmtree(plane.directory, ignore_errors=True)
