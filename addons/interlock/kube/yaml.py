@@ -24,8 +24,6 @@ class BadYaml(ValueError):
     """A text that is refused; the message is one line with the place, and never quotes the text's values."""
 
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
 # Plain scalars: the first pattern that matches whole decides. What begins like a number and is none of the
 # forms that every reader takes for the same number is refused, unless its letters make it a string for all.
 _CONSTANTS: dict[str, Any] = {
@@ -69,7 +67,7 @@ def parse(raw: bytes) -> Any:
         raise BadYaml(
             f"it holds the character U+{ord(found[0]):04X}: remove it, or write it as \\u{ord(found[0]):04x}"
         )
-    loader = _Loader(text)
+    loader = yaml.CSafeLoader(text)  # libyaml, of which go-yaml is a port; every wheel of PyYAML has it
     try:
         return _document(loader.get_event)
     except yaml.MarkedYAMLError as error:
