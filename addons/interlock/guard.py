@@ -151,6 +151,8 @@ class Guard:
                 part = step.call(x, *more)
             except Exception as error:
                 raise Fault(f"{step.stage}.{hook} failed with {where(error)}") from error
+            if inspect.iscoroutine(part):
+                part.close()
             self._sign(x, step, part, late=time.monotonic() > end)
             signed.append(step.stage)
 
@@ -474,7 +476,7 @@ class Guard:
         if x.masked.findings:
             headers.fields = (
                 *headers.fields,
-                (b"Warning", b'299 - "interlock masked %d values in this answer"' % len(x.masked.findings)),
+                (b"Warning", _masked_warning(len(x.masked.findings))),
             )
         body = x.masked.data
         if x.arrival.method != "HEAD" and real.status_code not in (204, 304):
@@ -633,6 +635,11 @@ class Guard:
                 await self._last_words("error", x)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=2)
+
+
+def _masked_warning(count: int) -> bytes:
+    """RFC 7234, section 5.5: 299, miscellaneous; kubectl prints it."""
+    return b'299 - "interlock masked %d value%s in this answer"' % (count, b"" if count == 1 else b"s")
 
 
 class Closed:

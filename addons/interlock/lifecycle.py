@@ -26,7 +26,7 @@ from mitmproxy import exceptions
 
 from interlock import authority, config, front_door, stack
 from interlock.documents import DocumentError
-from interlock.evidence import events
+from interlock.evidence import events, locks
 from interlock.evidence.journal import Journal, JournalUnwritable
 from interlock.evidence.starting import ensure_recorder
 from interlock.guard import Closed, Guard
@@ -107,7 +107,7 @@ class Lifecycle:
         self.shared_port = shared_port
         self.state = State(self.gateway.state)
         self.journal = Journal(self.gateway.evidence.directory)
-        self.recorder = ensure_recorder(self.gateway.evidence.directory)
+        ensure_recorder(self.gateway.evidence.directory)
         self._threads = ThreadPoolExecutor(2, thread_name_prefix="interlock-sessions")
         service = front_door.token_service(self.gateway, self.state, self.journal, self._threads)
         self.bearers = front_door.bearers(self.gateway, self.state, service)
@@ -178,10 +178,11 @@ class Lifecycle:
         await asyncio.to_thread(self.journal.close)
         self._threads.shutdown(wait=False, cancel_futures=True)
         self.state.close()
-        if self.recorder is not None:
-            # The recorder ends by itself once its last gateway is gone; waiting shows that it did.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                await asyncio.to_thread(self.recorder.wait, STOP_WITHIN)
+        # The recorder ends by itself once its last gateway is gone: wait for its last seal, not for other gateways.
+        end = asyncio.get_running_loop().time() + STOP_WITHIN
+        directory = self.gateway.evidence.directory
+        while asyncio.get_running_loop().time() < end and locks.is_held(directory / locks.RECORDER):
+            await asyncio.sleep(0.1)
 
     async def _watch_policies(self) -> None:
         seen = self._stamp()

@@ -18,7 +18,6 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from mitmproxy import http
-from mitmproxy.connection import ConnectionState
 from mitmproxy.net.http import http1
 from mitmproxy.proxy.layers import websocket
 from mitmproxy.proxy.layers.http import HttpStream, _http1
@@ -36,10 +35,10 @@ def hang_up(master: Any, flow: Any) -> None:
     if handler is None:
         return
     for connection in (flow.server_conn, flow.client_conn):
-        if connection in handler.transports and connection.state is not ConnectionState.CLOSED:
-            transport = handler.transports[connection].writer
-            if transport is not None and not isinstance(transport, asyncio.StreamReader):
-                transport.transport.abort()
+        if connection in handler.transports:
+            writer = handler.transports[connection].writer
+            if isinstance(writer, asyncio.StreamWriter):
+                writer.transport.abort()  # what is still buffered is not sent
             handler.close_connection(connection)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from interlock.exchange import Answer, Exchange, Refusal
-from interlock.kube.hazards import classify
+from interlock.kube.hazards import certain
 from interlock.kube.target import RequestInfo
 from interlock.policy.engine import Decision, PolicySet, Question
 
@@ -66,7 +66,7 @@ class Authorization:
                 principal=x.session.principal,
                 cluster=a.cluster.name,
                 info=asked,
-                classes=classify(asked, None),
+                classes=certain(asked),
                 dry_run=False,
                 impersonates=False,
             )
