@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+
 from identity.provider import DISCOVERY, Provider
 from interlock.identity import fetching
 from interlock.identity.fetching import MAX_BYTES, fetch

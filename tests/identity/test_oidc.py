@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from identity.provider import AUDIENCE, DISCOVERY, KEYS, Provider, encode, private_key, public_jwk, sign
 from interlock.identity import oidc
 from interlock.identity.fetching import fetch

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from interlock.identity.principal import MAX_GROUPS, MISSING, BadPrincipal, Principal, check_name, claim
 
 GOOD = [

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from interlock.identity.principal import Principal
 from interlock.identity.sessions import (
     CLOCK_BACK,
