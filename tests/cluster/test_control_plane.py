@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -504,3 +505,32 @@ def test_where_nothing_is_it_says_how_to_start(tmp_path: Path, command: str) -> 
     answer = run_script(command, "--dir", str(tmp_path / "none"))
     assert answer.returncode == 1
     assert "start it with" in one_line(answer.stderr)
+
+
+# ---- what docs/testing.md says of it
+
+DOCUMENT = (SCRIPT.parents[1] / "docs" / "testing.md").read_text()
+
+
+def test_every_key_of_status_is_documented(control_plane: ControlPlane) -> None:
+    facts = json.loads(run_script("status", "--json", "--dir", str(control_plane.directory)).stdout)
+    assert not [key for key in facts if f"`{key}`" not in DOCUMENT]
+
+
+def test_every_command_is_documented() -> None:
+    helped = run_script("--help").stdout
+    commands = re.findall(r"^    (\w+)", helped.partition("COMMAND\n")[2], re.MULTILINE)
+    assert "up" in commands
+    assert not [command for command in commands if f"scripts/control-plane {command}" not in DOCUMENT]
+
+
+def test_every_pinned_version_is_documented() -> None:
+    for folder, module in (
+        ("kubernetes", "k8s.io/kubernetes"),
+        ("etcd", "go.etcd.io/etcd/server/v3"),
+        ("kwok", "sigs.k8s.io/kwok"),
+        ("helm", "helm.sh/helm/v4"),
+    ):
+        pins = (SCRIPT.parent / "control-plane.d" / folder / "go.mod").read_text()
+        (version,) = re.findall(rf"^\s(?:require )?{re.escape(module)} (v\S+)", pins, re.MULTILINE)
+        assert f"`{module}` {version} |" in DOCUMENT
