@@ -98,6 +98,7 @@ class Admission:
     dry_run: bool
     headers: tuple[Header, ...]  # of the agent's, those that go on
     protocols: tuple[str, ...]  # websocket subprotocols offered; empty: no upgrade
+    unreadable: str  # why the upgrade asked for cannot be masked; empty: it can, or none was asked for
     bearer: str
     impersonates: bool
     impersonation: tuple[Header, ...]

@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from interlock.cli import demo, doctor, init, kubeconfig, query, tail, up
+from interlock.cli import demo, up
 
 app = typer.Typer(
     name="interlock",
@@ -24,13 +24,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("up", help="Serve: gateway, recorder and console, from one configuration file.")(up.up)
-app.command("init", help="Write a working gateway.yaml, policy and authority for a real cluster.")(init.init)
-app.command("kubeconfig", help="Print a kubeconfig for the agent; no secret is in it.")(kubeconfig.kubeconfig)
 app.command("doctor", help="Check configuration, cluster reach, credentials, journal disk and clock.")(
     doctor.doctor
 )
-app.command("query", help="Ask the evidence, in SQL, while the gateway writes it.")(query.query)
-app.command("tail", help="Follow what the gateway decides, as it decides it.")(tail.tail)
 app.command("demo", help="Show the whole walk on this machine: no cluster, no network.")(demo.demo)
 
 

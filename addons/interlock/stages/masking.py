@@ -40,6 +40,8 @@ class Masking:
         assert x.admission is not None
         assert x.decision is not None
         a = x.admission
+        if a.unreadable:
+            raise Refusal(403, a.unreadable)
         thing = a.body.object if a.body is not None else None
         try:
             check(thing, a.target.query)

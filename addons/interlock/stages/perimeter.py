@@ -99,7 +99,7 @@ class Perimeter:
             target = parse_target(a.method, a.target)
         except BadTarget as bad:
             raise Refusal(bad.code, bad.reason) from None
-        protocols = _upgrade(a, target)
+        protocols, unreadable = _upgrade(a, target)
         try:
             body = parse_body(
                 target.info, a.method, _one(a, b"content-type"), _one(a, b"content-encoding"), a.body
@@ -116,6 +116,7 @@ class Perimeter:
             dry_run=dry_run(a.method, target.query, body),
             headers=request_headers(a.headers, target.info, body.media_type if body is not None else None),
             protocols=protocols,
+            unreadable=unreadable,
             bearer=bearer,
             impersonates=bool(impersonation),
             impersonation=impersonation,
@@ -183,36 +184,38 @@ def _bearer(a: Arrival) -> str:
     return token
 
 
-def _upgrade(a: Arrival, target: Target) -> tuple[str, ...]:
-    """The websocket subprotocols to offer upstream; empty when the request asks for no upgrade."""
+def _upgrade(a: Arrival, target: Target) -> tuple[tuple[str, ...], str]:
+    """The websocket subprotocols to offer upstream, and why none will do.
+
+    Neither, where the request asks for no upgrade. A protocol that cannot be masked is refused by masking, after
+    authorization: kubectl tries SPDY when its websocket was refused, and shows the second answer alone, so that
+    one has to give policy's reason too.
+    """
     upgrade = _one(a, b"upgrade")
     wants = any("upgrade" in v.lower() for v in a.values(b"connection"))
-    connects = target.info.is_resource and target.info.subresource in UPGRADABLE
+    info = target.info
+    connects = info.is_resource and info.subresource in UPGRADABLE
     if upgrade is None and not wants:
         if connects:
             raise Refusal(
-                400,
-                f"{target.info.resource}/{target.info.subresource} is reached by websocket; this request asks for none",
+                400, f"{info.resource}/{info.subresource} is reached by websocket; this request asks for none"
             )
-        return ()
-    if upgrade is None or upgrade.strip().lower() != "websocket":
-        raise Refusal(
-            403,
-            f"an upgrade to {(upgrade or '')[:40]!r} cannot be inspected and is refused; use a client that speaks "
-            "websocket (kubectl 1.30 or newer, or KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true)",
-        )
+        return (), ""
     if not connects:
-        raise Refusal(403, "a websocket passes to exec, attach and portforward only")
+        raise Refusal(403, "an upgrade passes to exec, attach and portforward only, as websocket")
+    if upgrade is None or upgrade.strip().lower() != "websocket":
+        return (), (
+            f"an upgrade to {(upgrade or '')[:40]!r} cannot be masked and is refused; use a client that speaks "
+            "websocket (kubectl 1.30 or newer, or KUBECTL_REMOTE_COMMAND_WEBSOCKETS=true)"
+        )
     if a.method != "GET":
         raise Refusal(400, "a websocket is opened by GET (RFC 6455, section 4.1)")
     offered = [p.strip() for v in a.values(b"sec-websocket-protocol") for p in v.split(",")]
-    protocols = accepted_protocols(target.info.subresource, offered)
+    protocols = accepted_protocols(info.subresource, offered)
     if not protocols:
-        raise Refusal(
-            400,
-            "no websocket protocol was offered that can be inspected (v5.channel.k8s.io, v4.channel.k8s.io)",
-        )
-    return tuple(protocols)
+        known = "v5.channel.k8s.io, v4.channel.k8s.io"
+        raise Refusal(400, f"no websocket protocol was offered that can be masked ({known})")
+    return tuple(protocols), ""
 
 
 def websocket_headers(a: Arrival, protocols: tuple[str, ...]) -> tuple[Header, ...]:
