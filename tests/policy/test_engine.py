@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from interlock.identity.principal import Principal
 from interlock.kube.hazards import CLASSES, OPEN_NON_RESOURCE
 from interlock.kube.target import RequestInfo
-from interlock.policy.engine import Decision, Matched, PolicySet, Question
+from interlock.policy.engine import PLACE_LENGTH, PLACES, Decision, Matched, PolicySet, Question
 from interlock.policy.scope import CLUSTER_SCOPED
 from policy.asking import AGENT, allow, allowed, ask, deny, document, model, other, policies, resource
 
@@ -283,6 +283,9 @@ def test_a_refusal_of_somebody_whom_no_policy_means() -> None:
         (resource("list", "nodes", namespace=""), "list nodes on cluster dev"),
         (resource("list", "pods", namespace=""), "list pods in all namespaces on cluster dev"),
         (other("get", "/metrics"), "get /metrics on cluster dev"),
+        (other("g\r", "/metrics"), '"g\\r" /metrics on cluster dev'),
+        (resource("g\n", "nodes", namespace=""), '"g\\n" nodes on cluster dev'),
+        (resource("impersonate", "us\ners", namespace=""), 'act as other "us\\ners" (Impersonate-* headers) on cluster dev'),
         (resource("get", "pods", name='x"\r\nX: y'), 'get pods "x\\"\\r\\nX: y" in namespace shop on cluster dev'),
         (resource("get", "pods", name="é" * 200), f'get pods "{"\\u00e9" * 96}" in namespace shop on cluster dev'),
     ],
@@ -313,6 +316,28 @@ def test_the_digest_is_of_what_decides() -> None:
     one["spec"]["rules"][0]["match"]["verbs"] = ["get"]
     assert PolicySet([model(one), model(two)]).digest != digest
     assert pickle.loads(pickle.dumps(digest)) != NONE.digest
+
+
+def test_places_are_remembered_but_not_without_bound() -> None:
+    rules = policies(allow(namespaces=["shop-*"], resources=["pods"]))
+    assert allowed(rules, resource("get", "pods", namespace="shop-a", name="a"))
+    assert allowed(rules, resource("get", "pods", namespace="shop-a", name="b"))
+    remembered = rules._candidates.cache_info()
+    assert (remembered.hits, remembered.currsize) == (1, 1)
+    long = "shop-" + "a" * PLACE_LENGTH
+    for info in (
+        resource("get", "pods", namespace=long),
+        resource(long, "pods"),
+        resource("get", long),
+        resource("get", f"pods/{long}"),
+        resource("get", "pods", group=long),
+        other("get", f"/{long}"),
+    ):
+        assert allowed(rules, info) == (info.namespace == long)
+    assert rules._candidates.cache_info().currsize == 1
+    for i in range(PLACES + 10):
+        ask(rules, resource("get", "pods", namespace=f"n{i}"))
+    assert rules._candidates.cache_info().currsize == PLACES
 
 
 # The same rules once more, as plainly as they can be told, against the engine on generated policies
@@ -453,7 +478,7 @@ _classes = st.frozensets(st.sampled_from(CLASSES), max_size=2)
 _question = st.builds(
     Question, st.just(AGENT), st.sampled_from(["dev", "prod"]), _info, _classes, st.booleans(), st.booleans()
 )
-bounded = settings(max_examples=100, deadline=None, derandomize=True)
+bounded = settings(max_examples=60, deadline=None, derandomize=True)
 
 
 @given(_rules, st.lists(_question, min_size=1, max_size=8))

@@ -3,7 +3,8 @@
     deny > allow > default deny        in any order of rules and files, whatever version an API group has
 
 A rule says how far a request reaches into it (`matching`): all the way is a match, and the furthest miss is
-the hint in a refusal, so that decision and explanation are one pass. The rules that must not be broken:
+the hint in a refusal, so that decision and explanation are one pass. Which rules cover a place (cluster,
+resource, verb, namespace) is remembered, so that a decision looks only at the few that do. The rules that must not be broken:
 what no rule allows is refused, and nothing outside this module makes a `Decision`.
 """
 
@@ -14,6 +15,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, InitVar, dataclass
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 import rfc8785
@@ -22,8 +24,8 @@ from interlock.identity.principal import Principal, claim
 from interlock.kube.target import RequestInfo
 from interlock.policy.matching import (
     CLASSES,
+    COVERED,
     DRY_RUN,
-    GATED,
     MATCHED,
     NAMES,
     NAMESPACES,
@@ -34,6 +36,7 @@ from interlock.policy.matching import (
     Allow,
     Compiled,
     Deny,
+    Place,
     Request,
 )
 from interlock.policy.model import BUILT_IN, Policy, Subject
@@ -107,6 +110,21 @@ class Decision:
             raise TypeError("only the policy engine makes decisions")
 
 
+PLACES: Final = 4096
+"""Places that a PolicySet remembers the candidates of, those asked for last; others are worked out anew."""
+
+PLACE_LENGTH: Final = 512
+"""Characters of a place that is remembered: no real one is longer, and memory is not the agent's to fill."""
+
+
+class _Candidates(NamedTuple):
+    """What the rules make of one place: those that cover it, and of each policy the allow that comes closest."""
+
+    place: Place
+    covering: tuple[Compiled, ...]
+    closest: dict[str, tuple[int, Compiled]]
+
+
 class PolicySet:
     """All policies in force, compiled once and never changed.
 
@@ -114,33 +132,17 @@ class PolicySet:
     the same for files that differ in order, layout and comments only.
     """
 
-    __slots__ = (
-        "_by_group",
-        "_by_resource",
-        "_by_subject",
-        "_by_user",
-        "_for_any",
-        "_others",
-        "digest",
-        "policies",
-    )
-
     def __init__(self, policies: Iterable[Policy]) -> None:
         """Raises ValueError if two policies, or two rules of one policy, have the same name."""
-        self.policies = tuple(sorted(policies, key=lambda policy: policy.metadata.name))
+        self.policies: Final = tuple(sorted(policies, key=lambda policy: policy.metadata.name))
         _refuse_twins(policy.metadata.name for policy in self.policies)
         content = [policy.canonical() for policy in self.policies]
-        self.digest = hashlib.sha256(rfc8785.dumps(content)).hexdigest()
-        rules = tuple(rule for policy in self.policies for rule in _compiled(policy))
-        self._for_any = tuple(rule for rule in rules if "*" in rule.bases)
-        self._by_resource = {
-            resource: tuple(rule for rule in rules if rule.bases & {resource, "*"})
-            for resource in {base for rule in rules for base in rule.bases}
-        }
-        self._others = tuple(rule for rule in rules if rule.for_others)
-        self._by_group: dict[str, set[str]] = {}
-        self._by_user: dict[str, set[str]] = {}
-        self._by_subject: list[tuple[Subject, str]] = []
+        self.digest: Final = hashlib.sha256(rfc8785.dumps(content)).hexdigest()
+        self._rules: Final = tuple(rule for policy in self.policies for rule in _compiled(policy))
+        self._candidates: Final = lru_cache(PLACES)(self._at)
+        self._by_group: Final[dict[str, set[str]]] = {}
+        self._by_user: Final[dict[str, set[str]]] = {}
+        self._by_subject: Final[list[tuple[Subject, str]]] = []
         for policy in self.policies:
             for subject in policy.spec.subjects:
                 self._index(subject, policy.metadata.name)
@@ -152,81 +154,85 @@ class PolicySet:
         """The decision for `question`; there always is one."""
         info = question.info
         applying = self._applying(question.principal)
-        request = Request(
+        length = len(info.path) + len(info.namespace) + len(info.resource) + len(info.subresource)
+        known = length + len(info.verb) + len(info.api_group) <= PLACE_LENGTH
+        candidates = (self._candidates if known else self._at)(
             question.cluster,
             info.is_resource,
-            info.path,
+            "" if info.is_resource else info.path,
             info.verb,
             info.api_group,
             info.resource,
             info.subresource,
             info.namespace,
-            info.name,
-            question.classes,
-            question.dry_run,
+            "connect" in question.classes,
         )
-        decision = self._judge(request, question.principal, applying, impersonation=False)
+        request = Request(candidates.place, info.name, question.classes, question.dry_run)
+        decision = self._judge(request, candidates, question.principal, applying)
         if question.impersonates and decision.effect == "allow":
             return self._judge_impersonation(decision, question, applying)
         return decision
 
-    def _judge(
-        self, request: Request, principal: Principal, applying: set[str], *, impersonation: bool
-    ) -> Decision:
-        if request.is_resource:
-            candidates = self._by_resource.get(request.resource, self._for_any)
-        else:
-            candidates = self._others
-        matched: list[Compiled] = []
-        nearest: Compiled | None = None
-        furthest = RESOURCES  # a rule that is about something else is no help
-        for rule in candidates:
-            if rule.policy not in applying:
+    def _at(
+        self,
+        cluster: str,
+        is_resource: bool,
+        path: str,
+        verb: str,
+        group: str,
+        resource: str,
+        subresource: str,
+        namespace: str,
+        connects: bool,
+    ) -> _Candidates:
+        """What the rules make of this place; remembered by `_candidates`."""
+        place = Place(cluster, is_resource, path, verb, group, resource, subresource, namespace, connects)
+        covering: list[Compiled] = []
+        closest: dict[str, tuple[int, Compiled]] = {}
+        for rule in self._rules:
+            if not (rule.for_resources if is_resource else rule.for_others):
                 continue
-            reach = rule.reach(request)
-            if reach == MATCHED:
-                matched.append(rule)
-            elif reach > furthest and rule.effect == "allow":
-                furthest, nearest = reach, rule
-        denies = [rule for rule in matched if rule.effect == "deny"]
+            reach = rule.cover(place)
+            if reach == COVERED:
+                covering.append(rule)
+            elif rule.effect == "allow" and reach > closest.get(rule.policy, (RESOURCES, rule))[0]:
+                closest[rule.policy] = reach, rule
+        return _Candidates(place, tuple(covering), closest)
+
+    def _judge(
+        self, request: Request, candidates: _Candidates, principal: Principal, applying: set[str]
+    ) -> Decision:
+        matched: list[Compiled] = []
+        missed: list[tuple[int, Compiled]] = []
+        for rule in candidates.covering:
+            if rule.policy in applying:
+                reach = rule.reach(request)
+                if reach == MATCHED:
+                    matched.append(rule)
+                elif rule.effect == "allow":
+                    missed.append((reach, rule))
         seen = tuple([Matched(rule.policy, rule.name, rule.effect) for rule in matched])
-        if denies:
-            reason = self._denied(request, denies[0])
-            return self._decide("deny", denies[0].name, denies[0].policy, reason, seen)
+        for rule in matched:
+            if rule.effect == "deny":
+                return self._decide("deny", rule.name, rule.policy, self._denied(request, rule), seen)
         if matched:
             rule = matched[0]
-            return self._decide(
-                "allow",
-                rule.name,
-                rule.policy,
-                f"rule {rule.name} of policy {rule.policy} allows it",
-                seen,
-                unmasked=request.port_forward,  # an allow that is not `unmasked` does not match one
-                impersonation=impersonation,
-            )
+            # An allow that is not `unmasked` does not match a port-forward.
+            unmasked = request.place.port_forward
+            return self._decide("allow", rule.name, rule.policy, rule.allows, seen, unmasked=unmasked)
         if _is_self_review(request):
             return self._decide("allow", SELF_REVIEW, BUILT_IN, "everybody may ask what they may do", seen)
-        return self._decide(
-            "deny", "", "", self._refused(request, principal, applying, nearest, furthest), seen
-        )
+        missed.extend(near for policy, near in candidates.closest.items() if policy in applying)
+        return self._decide("deny", "", "", self._refused(request, principal, applying, missed), seen)
 
     def _judge_impersonation(self, decision: Decision, question: Question, applying: set[str]) -> Decision:
         """The decision for a request that is allowed by itself, and is to be made in another's name."""
         for resource in IMPERSONATED:
-            asked = Request(
-                question.cluster,
-                True,
-                "",
-                "impersonate",
-                "",
-                resource,
-                "",
-                "",
-                "",
-                GATED & {"escalation"},
-                False,
+            candidates = self._candidates(
+                question.cluster, True, "", "impersonate", "", resource, "", "", False
             )
-            verdict = self._judge(asked, question.principal, applying, impersonation=True)
+            asked = Request(candidates.place, "", frozenset({"escalation"}), False)
+            verdict = self._judge(asked, candidates, question.principal, applying)
             if verdict.effect == "deny":
                 return verdict
         return self._decide(
@@ -285,21 +291,21 @@ class PolicySet:
         )
 
     def _refused(
-        self,
-        request: Request,
-        principal: Principal,
-        applying: set[str],
-        nearest: Compiled | None,
-        furthest: int,
+        self, request: Request, principal: Principal, applying: set[str], missed: list[tuple[int, Compiled]]
     ) -> str:
         if not applying:
             groups = ", ".join(_word(group) for group in principal.groups[:5]) or "none"
             why = f"no policy is for user {_word(principal.user)} (groups: {groups})"
-        elif nearest is None:
+        elif not missed:
             why = "no rule allows it"
         else:
-            why = f"no rule allows it; rule {nearest.name} of policy {nearest.policy} comes closest, but {_miss(request, nearest, furthest)}"
-        return f"policy refuses to {_act(request)}: {why}; ask the operator for a rule (policy version {self.digest[:12]})"
+            key, rule = max(missed, key=lambda near: near[0])
+            why = (
+                f"no rule allows it; rule {rule.name} of policy {rule.policy} comes closest, "
+                f"but {_miss(request, rule, key)}"
+            )
+        version = self.digest[:12]
+        return f"policy refuses to {_act(request)}: {why}; ask the operator for a rule (policy version {version})"
 
 
 def _compiled(policy: Policy) -> list[Compiled]:
@@ -317,10 +323,11 @@ def _refuse_twins(names: Iterable[str]) -> None:
 
 
 def _is_self_review(request: Request) -> bool:
+    place = request.place
     return (
-        (request.group, request.resource) in SELF_REVIEWS
-        and request.verb == "create"
-        and not (request.subresource or request.name or request.namespace)
+        (place.group, place.resource) in SELF_REVIEWS
+        and place.verb == "create"
+        and not (place.subresource or request.name or place.namespace)
     )
 
 
@@ -358,41 +365,43 @@ def _word(text: str) -> str:
 
 
 def _act(request: Request) -> str:
-    if request.verb == "impersonate":
-        return f"act as other {request.resource} (Impersonate-* headers) on cluster {request.cluster}"
-    if not request.is_resource:
-        return f"{request.verb} {_word(request.path)} on cluster {request.cluster}"
-    what = f"{request.verb} {_word(request.combined)}"
-    if request.group:
-        what += f" of group {_word(request.group)}"
+    place = request.place
+    if place.verb == "impersonate":
+        return f"act as other {_word(place.resource)} (Impersonate-* headers) on cluster {place.cluster}"
+    if not place.is_resource:
+        return f"{_word(place.verb)} {_word(place.path)} on cluster {place.cluster}"
+    what = f"{_word(place.verb)} {_word(place.combined)}"
+    if place.group:
+        what += f" of group {_word(place.group)}"
     if request.name:
         what += f" {_word(request.name)}"
-    if request.namespace:
-        what += f" in namespace {_word(request.namespace)}"
-    elif (request.group, request.resource) not in CLUSTER_SCOPED:
+    if place.namespace:
+        what += f" in namespace {_word(place.namespace)}"
+    elif (place.group, place.resource) not in CLUSTER_SCOPED:
         what += " in all namespaces"
-    return f"{what} on cluster {request.cluster}"
+    return f"{what} on cluster {place.cluster}"
 
 
 def _miss(request: Request, rule: Compiled, key: int) -> str:
     """What keeps `rule` from allowing `request`, for each key that can be the first miss after RESOURCES."""
-    if key == NAMESPACES and not request.namespace:
+    place = request.place
+    if key == NAMESPACES and not place.namespace:
         return 'what is not in one namespace needs namespaces: ["*"]'
     if key == NAMES and not request.name:
         return "its resourceNames cannot cover a request without a name"
     if key == CLASSES:
         lacking = sorted(request.gated - (rule.classes or frozenset()))
-        if lacking:
-            return f"its classes must name {' and '.join(lacking)}"
-        return "its classes are of another kind"
+        return (
+            f"its classes must name {' and '.join(lacking)}" if lacking else "its classes are of another kind"
+        )
     if key == DRY_RUN:
         return "it is for dry runs only" if rule.dry_run else "it is not for dry runs"
     if key == UNMASKED:
         return "a port-forward cannot be masked, so it needs unmasked: true"
-    what = {
-        URLS: ("nonResourceURLs", request.path),
-        VERBS: ("verbs", request.verb),
-        NAMESPACES: ("namespaces", request.namespace),
+    name, value = {
+        URLS: ("nonResourceURLs", place.path),
+        VERBS: ("verbs", place.verb),
+        NAMESPACES: ("namespaces", place.namespace),
         NAMES: ("resourceNames", request.name),
     }[key]
-    return f"its {what[0]} leave out {_word(what[1])}"
+    return f"its {name} leave out {_word(value)}"

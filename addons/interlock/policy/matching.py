@@ -1,8 +1,9 @@
 """How a rule matches: a `match` compiled, and how far a request reaches into it.
 
-In: a `Request`, the facts of one request. Out: the first key, in the order of `KEYS`, that does not fit, or
-`MATCHED`. An allow and a deny read the same keys in the same order and differ in what they make of the
-unknown, so they stand side by side here: what could make an allow narrower does not make a deny narrower.
+In: a `Request`: its `Place`, which many requests share, and what is its own. Out: the first key, in the order
+of `KEYS`, that does not fit, or that all do. An allow and a deny read the same keys in the same order and
+differ in what they make of the unknown, so they stand side by side here. The rule that must not be broken:
+an allow matches only what it surely covers, a deny matches whatever it may cover.
 
 Sources: RBAC (plugin/pkg/auth/authorizer/rbac, pkg/apis/rbac/v1/evaluation_helpers.go); docs/policy.md has
 the rules in words.
@@ -32,18 +33,21 @@ KEYS: Final = (
 CLUSTERS, API_GROUPS, RESOURCES, URLS, VERBS, NAMESPACES, NAMES, DRY_RUN, CLASSES, UNMASKED = range(len(KEYS))
 MATCHED: Final = len(KEYS)
 
+COVERED: Final = NAMES
+"""How far a place reaches that fits: the keys before it are about the place, those from it on about the act."""
+
 GATED: Final = frozenset({"connect", "escalation"})
 """The classes that an allow covers only by name."""
 
 COLLECTIONS: Final = frozenset({"list", "watch", "deletecollection"})
 
 
-class Request:
-    """The facts of one request that rules are about, and what follows from them. Nobody changes it."""
+class Place:
+    """What is asked for and where, without which object or what is in it. Nobody changes it."""
 
     __slots__ = (
-        *("classes", "cluster", "combined", "connects", "dry_run", "gated", "group", "is_resource", "name"),
-        *("namespace", "path", "port_forward", "resource", "subresource", "verb", "verbs"),
+        *("cluster", "combined", "connects", "group", "is_resource", "namespace", "path", "port_forward"),
+        *("resource", "subresource", "verb", "verbs"),
     )
 
     def __init__(
@@ -56,9 +60,7 @@ class Request:
         resource: str,
         subresource: str,
         namespace: str,
-        name: str,
-        classes: frozenset[str],
-        dry_run: bool,
+        connects: bool,
     ) -> None:
         self.cluster = cluster
         self.is_resource = is_resource
@@ -69,12 +71,21 @@ class Request:
         self.subresource = subresource
         self.combined = f"{resource}/{subresource}" if subresource else resource
         self.namespace = namespace
+        self.connects = connects
+        self.verbs = (verb, "connect") if connects else (verb,)
+        self.port_forward = (group, self.combined) == ("", "pods/portforward")
+
+
+class Request:
+    """One request: its place, and what is its own. Nobody changes it."""
+
+    __slots__ = ("classes", "dry_run", "gated", "name", "place")
+
+    def __init__(self, place: Place, name: str, classes: frozenset[str], dry_run: bool) -> None:
+        self.place = place
         self.name = name
         self.classes = classes
         self.gated = classes & GATED
-        self.connects = "connect" in classes
-        self.verbs = (verb, "connect") if self.connects else (verb,)
-        self.port_forward = self.combined == "pods/portforward" and group == ""
         self.dry_run = dry_run
 
 
@@ -135,11 +146,15 @@ OPEN: Final = Urls(OPEN_NON_RESOURCE)
 
 
 class Compiled(ABC):
-    """A rule, ready to be matched. `bases`: the resources it names, without subresource; `*` for any."""
+    """A rule, ready to be matched.
+
+    for_resources, for_others: which of the two kinds of request it can be about. allows: the reason that it
+    gives when it allows.
+    """
 
     __slots__ = (
-        *("bases", "classes", "clusters", "dry_run", "everywhere", "for_others", "for_resources"),
-        *("groups", "name", "namespaces", "names", "policy", "resources", "unmasked", "urls", "verbs"),
+        *("allows", "classes", "clusters", "dry_run", "everywhere", "for_others", "for_resources", "groups"),
+        *("name", "namespaces", "names", "policy", "resources", "unmasked", "urls", "verbs"),
     )
 
     effect: Literal["allow", "deny"]
@@ -161,19 +176,22 @@ class Compiled(ABC):
         self.everywhere = self.namespaces is not None and self.namespaces.all
         self.for_resources = self.urls is None
         self.for_others = self.urls is not None or not (match.api_groups or match.resources or self.names)
-        bases = {resource.partition("/")[0] for resource in match.resources or ("*",)}
-        self.bases = bases if self.for_resources else frozenset()
+        self.allows = f"rule {rule.name} of policy {policy} allows it"
+
+    @abstractmethod
+    def cover(self, place: Place) -> int:
+        """The first of KEYS that `place` does not fit, or COVERED."""
 
     @abstractmethod
     def reach(self, request: Request) -> int:
-        """The first of KEYS that `request` does not fit, or MATCHED."""
+        """The first of KEYS that `request`, whose place is covered, does not fit, or MATCHED."""
 
-    def _covers_resource(self, request: Request) -> bool:
+    def _covers_resource(self, place: Place) -> bool:
         resources = self.resources
-        if resources is None or request.combined in resources:
+        if resources is None or place.combined in resources:
             return True
-        sub = request.subresource
-        return bool(sub) and (f"*/{sub}" in resources or f"{request.resource}/*" in resources)
+        sub = place.subresource
+        return bool(sub) and (f"*/{sub}" in resources or f"{place.resource}/*" in resources)
 
 
 class Allow(Compiled):
@@ -182,26 +200,29 @@ class Allow(Compiled):
     __slots__ = ()
     effect = "allow"
 
-    def reach(self, request: Request) -> int:
-        if not self.clusters.cover(request.cluster):
+    def cover(self, place: Place) -> int:
+        if not self.clusters.cover(place.cluster):
             return CLUSTERS
-        if request.is_resource:
-            if self.groups is not None and request.group not in self.groups:
+        if place.is_resource:
+            if self.groups is not None and place.group not in self.groups:
                 return API_GROUPS
-            if not self._covers_resource(request):
+            if not self._covers_resource(place):
                 return RESOURCES
         elif self.urls is None:
-            if not OPEN.cover(request.path):
+            if not OPEN.cover(place.path):
                 return URLS
-        elif not self.urls.cover(request.path) and not (self.urls.whole and OPEN.cover(request.path)):
+        elif not self.urls.cover(place.path) and not (self.urls.whole and OPEN.cover(place.path)):
             return URLS
-        if self.verbs is not None and self.verbs.isdisjoint(request.verbs):
+        if self.verbs is not None and self.verbs.isdisjoint(place.verbs):
             return VERBS
-        if not request.namespace:
+        if not place.namespace:
             if not self.everywhere and self.urls is None:
                 return NAMESPACES
-        elif self.namespaces is not None and not self.namespaces.cover(request.namespace):
+        elif self.namespaces is not None and not self.namespaces.cover(place.namespace):
             return NAMESPACES
+        return COVERED
+
+    def reach(self, request: Request) -> int:
         if self.names and request.name not in self.names:
             return NAMES
         if self.dry_run is not None and self.dry_run is not request.dry_run:
@@ -211,7 +232,7 @@ class Allow(Compiled):
                 return CLASSES
         elif not request.classes & self.classes or not request.gated <= self.classes:
             return CLASSES
-        if request.port_forward and not self.unmasked:
+        if request.place.port_forward and not self.unmasked:
             return UNMASKED
         return MATCHED
 
@@ -222,27 +243,31 @@ class Deny(Compiled):
     __slots__ = ()
     effect = "deny"
 
-    def reach(self, request: Request) -> int:
-        if not self.clusters.cover(request.cluster):
+    def cover(self, place: Place) -> int:
+        if not self.clusters.cover(place.cluster):
             return CLUSTERS
-        if request.is_resource:
-            if self.groups is not None and request.group not in self.groups:
+        if place.is_resource:
+            if self.groups is not None and place.group not in self.groups:
                 return API_GROUPS
-            if not self._covers_resource(request):
+            if not self._covers_resource(place):
                 return RESOURCES
-        elif self.urls is not None and not self.urls.whole and not self.urls.cover(request.path):
+        elif self.urls is not None and not self.urls.whole and not self.urls.cover(place.path):
             return URLS
         # To kube-apiserver 1.35, opening a connection is a create too, whatever the method was.
-        verbs = (*request.verbs, "create") if request.connects else request.verbs
+        verbs = (*place.verbs, "create") if place.connects else place.verbs
         if self.verbs is not None and self.verbs.isdisjoint(verbs):
             return VERBS
         if self.namespaces is not None:
-            if request.namespace:
-                if not self.namespaces.cover(request.namespace):
+            if place.namespace:
+                if not self.namespaces.cover(place.namespace):
                     return NAMESPACES
-            elif not self.namespaces.all_but and not _spans_namespaces(request):
+            elif not self.namespaces.all_but and not _spans_namespaces(place):
                 return NAMESPACES
-        if self.names and request.name and request.name not in self.names and request.verb not in COLLECTIONS:
+        return COVERED
+
+    def reach(self, request: Request) -> int:
+        named = request.name and request.place.verb not in COLLECTIONS
+        if self.names and named and request.name not in self.names:
             return NAMES
         if self.dry_run is not None and self.dry_run is not request.dry_run:
             return DRY_RUN
@@ -256,6 +281,6 @@ def _any_or(words: tuple[str, ...] | None) -> frozenset[str] | None:
     return None if words is None or "*" in words else frozenset(words)
 
 
-def _spans_namespaces(request: Request) -> bool:
+def _spans_namespaces(place: Place) -> bool:
     """Whether a request without a namespace may be for the objects of all of them."""
-    return request.is_resource and (request.group, request.resource) not in CLUSTER_SCOPED
+    return place.is_resource and (place.group, place.resource) not in CLUSTER_SCOPED
