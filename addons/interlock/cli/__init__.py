@@ -24,25 +24,27 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("up", help="Serve: gateway, recorder and console, from one configuration file.")(up.up)
-app.command("doctor", help="Check configuration, cluster reach, credentials, journal disk and clock.")(
-    doctor.doctor
-)
 app.command("demo", help="Show the whole walk on this machine: no cluster, no network.")(demo.demo)
 
 
 def main() -> None:
     """Run the command line; turns what an operator can mend into lines on stderr and status 1."""
-    from interlock.cli.errors import expected
+    from interlock.cli.errors import expected, fault, lines
 
     try:
         app()
-    except expected() as error:
-        for line in str(error).splitlines():
-            print(f"interlock: {line}", file=sys.stderr)
-        sys.exit(1)
     except BrokenPipeError:
         # The reader of our output went away (`interlock tail | head`); Python must not try to flush again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except expected() as error:
+        for line in lines(error):
+            print(f"interlock: {line}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:  # noqa: BLE001  # a person gets a line; its text could quote a secret
+        if os.environ.get("INTERLOCK_TRACEBACK"):
+            raise
+        print(f"interlock: {fault(error)}", file=sys.stderr)
+        sys.exit(1)
