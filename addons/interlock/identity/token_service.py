@@ -205,10 +205,12 @@ class TokenService:
         now = self._clock()
         self._untold += await self._call(lambda: self._state.expire(now, session_id))
         while self._untold:
-            ended = self._untold[0]
-            await self._tell(_event("session_ended", ended, reason=ended.end_reason))
-            if ended in self._untold:
-                self._untold.remove(ended)
+            ended = self._untold.pop()
+            try:
+                await self._tell(_event("session_ended", ended, reason=ended.end_reason))
+            except Away:
+                self._untold.append(ended)
+                raise
 
     def _new(self, principal: Principal, audience: str, client_ip: str) -> Session:
         return new_session(
