@@ -110,9 +110,13 @@ class DocumentError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One YAML document: plain data (mappings as dict, lists as tuple) and where each part of it stands."""
+    """One YAML document: plain data (mappings as dict, lists as tuple) and where each part of it stands.
+
+    text: of the whole file that it was read from. nulls: the places that have no value.
+    """
 
     file: str
+    text: str
     data: object
     keys: Mapping[Loc, tuple[int, int]]
     values: Mapping[Loc, tuple[int, int]]
@@ -217,13 +221,13 @@ def read_bytes(path: Path, limit: int = FILE_LIMIT) -> bytes:
 def parse(text: str, file: str) -> tuple[Document, ...]:
     """The documents in `text`; `file` is its name in problems. Raises DocumentError if it is not YAML or empty."""
     documents: list[Document] = []
-    builder = _Builder(file)
+    builder = _Builder(file, text)
     try:
         for event in yaml.parse(text, _LOADER):
             if isinstance(event, yaml.DocumentEndEvent):
                 if builder.root is not None or builder.problems:
                     documents.append(builder.document())
-                builder = _Builder(file)
+                builder = _Builder(file, text)
             else:
                 builder.take(event)
     except _TooDeep as error:
@@ -265,8 +269,9 @@ class _TooDeep(Exception):
 class _Builder:
     """Plain data out of one document's parsing events, without recursion, so that depth cannot hurt."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, text: str) -> None:
         self.file = file
+        self.text = text
         self.root: object = None
         self.keys: dict[Loc, tuple[int, int]] = {}
         self.values: dict[Loc, tuple[int, int]] = {}
@@ -276,7 +281,7 @@ class _Builder:
 
     def document(self) -> Document:
         nulls, problems = tuple(self.nulls), tuple(self.problems)
-        return Document(self.file, self.root, self.keys, self.values, nulls, problems)
+        return Document(self.file, self.text, self.root, self.keys, self.values, nulls, problems)
 
     def take(self, event: yaml.Event) -> None:
         if isinstance(event, yaml.NodeEvent):
@@ -485,7 +490,7 @@ def _plain_types(annotations: Iterable[Any]) -> Iterator[Any]:
             yield each
 
 
-_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}")
+_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,39}")
 
 
 def _shown(key: str) -> str:

@@ -39,6 +39,7 @@ def test_files_folders_and_several_documents(tmp_path: Path) -> None:
     single = write(tmp_path / "c.yaml", document(allow(), name="c"), document(allow(), name="d"))
     rules = load_policies([folder, single], clusters=["dev"])
     assert [policy.metadata.name for policy in rules.policies] == ["a", "b", "c", "d"]
+    assert rules.files == {str(p): p.read_text() for p in (folder / "a.json", folder / "b.yml", single)}
     assert load_policies([single, folder, single, folder / "b.yml"], clusters=["dev"]).digest == rules.digest
 
 
@@ -88,8 +89,10 @@ def test_a_cluster_that_is_not_configured_is_refused(tmp_path: Path) -> None:
     )
     found = [line.split(": ", 1)[1] for line in problems(path)]
     assert found == [
-        "spec.rules[0].match.clusters[1]: no cluster is called so; did you mean prod?",
-        "spec.rules[1].match.clusters[0]: no cluster is called so; the clusters are: dev, prod",
+        "spec.rules[0].match.clusters[1]: no cluster is called so; did you mean prod? "
+        "(a pattern such as prd* may match none)",
+        "spec.rules[1].match.clusters[0]: no cluster is called so; the clusters are: dev, prod "
+        "(a pattern such as zzz* may match none)",
     ]
     assert load_policies([path], clusters=None).policies
 

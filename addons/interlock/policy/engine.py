@@ -13,9 +13,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, InitVar, dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 import rfc8785
@@ -129,12 +130,14 @@ class PolicySet:
     """All policies in force, compiled once and never changed.
 
     policies: sorted by name. digest: hex SHA-256 of what decides (RFC 8785 JSON of the policies' content),
-    the same for files that differ in order, layout and comments only.
+    the same for files that differ in order, layout and comments only. files: the text that each policy file
+    had when it was read, by its path.
     """
 
-    def __init__(self, policies: Iterable[Policy]) -> None:
+    def __init__(self, policies: Iterable[Policy], files: Mapping[str, str] | None = None) -> None:
         """Raises ValueError if two policies, or two rules of one policy, have the same name."""
         self.policies: Final = tuple(sorted(policies, key=lambda policy: policy.metadata.name))
+        self.files: Final = MappingProxyType(dict(files or {}))
         _refuse_twins(policy.metadata.name for policy in self.policies)
         content = [policy.canonical() for policy in self.policies]
         self.digest: Final = hashlib.sha256(rfc8785.dumps(content)).hexdigest()

@@ -24,6 +24,7 @@ def load_policies(paths: Iterable[Path], *, clusters: Collection[str] | None) ->
     """
     problems: list[Problem] = []
     policies: list[Policy] = []
+    texts: dict[str, str] = {}
     first: dict[str, str] = {}
     for file in _files(paths, problems):
         try:
@@ -31,6 +32,7 @@ def load_policies(paths: Iterable[Path], *, clusters: Collection[str] | None) ->
         except DocumentError as error:
             problems.extend(error.problems)
             continue
+        texts[str(file)] = documents[0].text
         for document in documents:
             policy, found = document.validate(Policy)
             problems.extend(found)
@@ -47,7 +49,7 @@ def load_policies(paths: Iterable[Path], *, clusters: Collection[str] | None) ->
             policies.append(policy)
     if problems:
         raise DocumentError(problems)
-    return PolicySet(policies)
+    return PolicySet(policies, texts)
 
 
 def _files(paths: Iterable[Path], problems: list[Problem]) -> Iterator[Path]:
@@ -75,5 +77,6 @@ def _unknown_clusters(document: Document, policy: Policy, clusters: Collection[s
         for j, pattern in enumerate(rule.match.clusters or ()):
             name = pattern.removeprefix("!")
             if "*" not in name and name not in clusters:
-                message = f"no cluster is called so; {nearest(name, sorted(clusters), 'the clusters are')}"
+                known = nearest(name, sorted(clusters), "the clusters are")
+                message = f"no cluster is called so; {known} (a pattern such as {name}* may match none)"
                 yield document.problem(("spec", "rules", i, "match", "clusters", j), message)
