@@ -421,7 +421,7 @@ def test_a_deleted_file_counts_as_unwritable_and_its_events_come_back(tmp_path, 
     newest(journal).unlink()
     refuses(journal)
     assert recovered(journal) == 3
-    assert newest(journal).name.endswith("-00000002.jsonl")
+    assert newest(journal).name.endswith("-00000001.jsonl")
     content = newest(journal).read_bytes()
     assert lines.parse_line(content.splitlines()[0])["first_seq"] == 1
     assert b'"text":"body"' in content

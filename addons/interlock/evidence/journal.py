@@ -282,9 +282,7 @@ class Journal:
             with self._lock:
                 self._closed = True
             while not self._queue.empty():
-                item = self._queue.get()
-                if item is not None:
-                    group.append(item)
+                group += filter(None, [self._queue.get()])
             self._settle(
                 [(item, JournalUnwritable(self.directory, "its writer has ended")) for item in group]
             )
@@ -366,13 +364,12 @@ class Journal:
         file.check(file.length)
         self._begin(self._seq + 1)
 
-    def _begin(self, first_seq: int, content: bytes = b"") -> None:
-        number = 1 + max(
-            [
-                self._number,
-                *(f.number for f in lines.journal_files(self._journal) if f.gateway_id == self.gateway_id),
-            ]
-        )
+    def _begin(self, first_seq: int) -> None:
+        """The next file of the log. A file of others that has its name already is passed over."""
+        taken = (f.number for f in lines.journal_files(self._journal) if f.gateway_id == self.gateway_id)
+        self._go_on_in(1 + max(self._number, *taken, 0), first_seq, b"")
+
+    def _go_on_in(self, number: int, first_seq: int, content: bytes) -> None:
         successor = _File(self._journal / lines.journal_name(self.gateway_id, number), first_seq, content)
         self._file.close()
         self._file, self._number = successor, number
@@ -415,13 +412,13 @@ class Journal:
             self._fault = None
 
     def _salvage(self) -> None:
-        """The path is lost but the file is still open: its acknowledged lines move to a file of their own."""
+        """The path is lost but the file is still open: its acknowledged lines get a file of that name again."""
         if os.stat(self._journal).st_dev != self._device:
             raise OSError(errno.EXDEV, "the journal's folder is on another device than at the start")
         content = self._file.content()
         with contextlib.suppress(FileNotFoundError):
             os.rename(self._file.path, self._file.path.with_suffix(f".{secrets.token_hex(4)}.foreign"))
-        self._begin(self._file.first_seq, content)
+        self._go_on_in(self._number, self._file.first_seq, content)
 
     def _finish(self) -> None:
         try:

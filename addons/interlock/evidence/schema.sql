@@ -28,7 +28,7 @@ CREATE OR REPLACE MACRO main.leaves_in(lines) AS TABLE
   FROM query_table(lines) WHERE seq > 0 AND leaf IS NOT NULL;
 
 CREATE OR REPLACE MACRO main.bodies_in(lines) AS TABLE
-  SELECT sha256, octet_length(data) AS bytes, text, CASE WHEN text IS NULL THEN data END AS data
+  SELECT sha256, octet_length(data)::UBIGINT AS bytes, text, CASE WHEN text IS NULL THEN data END AS data
   FROM (
     SELECT sha256, any_value(text) AS text, any_value(coalesce(encode(text), TRY(from_base64(base64)))) AS data
     FROM query_table(lines) WHERE sha256 IS NOT NULL GROUP BY sha256
@@ -107,7 +107,7 @@ CREATE OR REPLACE MACRO main.policies_in(leaves) AS TABLE
   FROM query_table(leaves) WHERE type = 'policy_loaded';
 
 CREATE OR REPLACE MACRO main.health_events_in(leaves) AS TABLE
-  SELECT gateway_id, seq, * EXCLUDE (gateway_id, seq, type, kind), coalesce(kind, type) AS kind
+  SELECT gateway_id, seq, ts, coalesce(kind, type) AS kind, * EXCLUDE (gateway_id, seq, ts, type, kind)
   FROM (
     SELECT gateway_id, seq, type, unnest(json_transform(leaf, '{
            "ts": "TIMESTAMP", "kind": "VARCHAR", "component": "VARCHAR", "detail": "VARCHAR", "request_id": "UUID",

@@ -13,6 +13,7 @@ in `main` is not in the tail, whichever moment the copy is from.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import secrets
@@ -47,11 +48,14 @@ PROJECTED = (
     "reviews",
 )
 
-# A line of a journal as a row for the macros of `schema.sql`; {path} is a glob or a file.
+# A journal file's name as its log and number (lines.py).
+_NUMBERS = r"""regexp_extract({filename}, '([^/]+)-[0-9]+[.]jsonl$', 1) AS gateway_id,
+         TRY_CAST(regexp_extract({filename}, '-([0-9]+)[.]jsonl$', 1) AS BIGINT) AS number"""
+
+# A line of a journal as a row for the macros of `schema.sql`; {path} is the text of a glob or a file.
 _LINES = """
   SELECT parse_filename(filename) AS file,
-         regexp_extract(filename, '([^/]+)-[0-9]+[.]jsonl$', 1) AS gateway_id,
-         TRY_CAST(regexp_extract(filename, '-([0-9]+)[.]jsonl$', 1) AS BIGINT) AS number,
+         {numbers},
          first_seq, seq, TRY_CAST(ts AS TIMESTAMP) AS ts, type, TRY_CAST(request_id AS UUID) AS request_id,
          CASE WHEN json_valid(leaf) THEN leaf END AS leaf, sha256, text, base64
   FROM read_json({path}, format = 'newline_delimited', ignore_errors = true, filename = true,
@@ -62,10 +66,12 @@ _LINES = """
 _UNPARSED = "coalesce(leaf, sha256) IS NULL AND first_seq IS NULL"
 # What stands beside a leaf in its line must be what the leaf says.
 _STRANGE = """
-  seq IS DISTINCT FROM TRY_CAST(leaf->>'$.seq' AS UBIGINT) OR type IS DISTINCT FROM leaf->>'$.type'
-  OR gateway_id IS DISTINCT FROM leaf->>'$.gateway' OR ts IS DISTINCT FROM TRY_CAST(leaf->>'$.ts' AS TIMESTAMP)
+  seq IS DISTINCT FROM TRY_CAST((leaf->>'$.seq') AS UBIGINT)
+  OR gateway_id IS DISTINCT FROM (leaf->>'$.gateway')
+  OR type IS DISTINCT FROM (leaf->>'$.type')
+  OR ts IS DISTINCT FROM TRY_CAST((leaf->>'$.ts') AS TIMESTAMP)
   OR request_id IS DISTINCT FROM TRY_CAST(
-       coalesce(leaf->>'$.request_id', CASE WHEN type = 'request' THEN leaf->>'$.id' END) AS UUID)
+       coalesce((leaf->>'$.request_id'), CASE WHEN type = 'request' THEN (leaf->>'$.id') END) AS UUID)
 """
 
 
@@ -78,6 +84,10 @@ class Store:
 
     def __init__(self, directory: Path, now: Callable[[], events.Time]) -> None:
         self.directory = directory.resolve()
+        if "?" in str(self.directory):
+            raise OSError(
+                errno.EINVAL, "DuckDB cannot write a path that holds a question mark", str(self.directory)
+            )
         self.journal = self.directory / "journal"
         self.private = self.directory / "private"
         self._now = now
@@ -156,7 +166,7 @@ class Store:
 
     def _seal(self, store: duckdb.DuckDBPyConnection, file: lines.JournalFile, ended: bool) -> None:
         log = file.gateway_id
-        store.execute(f"CREATE OR REPLACE TEMP TABLE lines AS {_lines(_glob(file.path))}")
+        store.execute(f"CREATE OR REPLACE TEMP TABLE lines AS {_lines(_text(_glob(file.path)))}")
         store.execute("CREATE OR REPLACE TEMP TABLE leaves AS FROM main.leaves_in('lines')")
         store.execute("CREATE OR REPLACE TEMP TABLE found AS FROM main.bodies_in('lines')")
         last = _number(store, "SELECT coalesce(max(seq), 0) FROM main.log WHERE gateway_id = $1", log)
@@ -187,12 +197,8 @@ class Store:
         self, store: duckdb.DuckDBPyConnection, log: str, file: lines.JournalFile
     ) -> Iterator[events.Health]:
         unparsed = _number(store, f"SELECT count(*) FROM lines WHERE {_UNPARSED}")
-        strange = _number(store, "SELECT count(leaf) FROM lines") - _number(
-            store, "SELECT count(*) FROM leaves"
-        )
-        wrong = _number(store, "SELECT count(DISTINCT sha256) FROM lines") - _number(
-            store, "SELECT count(*) FROM found"
-        )
+        strange = _take_out(store, "leaves", _STRANGE)
+        wrong = _take_out(store, "found", "sha256 IS DISTINCT FROM sha256(coalesce(encode(text), data))")
         for kind, count, what in (
             ("journal_unparsed", unparsed, "lines that are cut off or damaged"),
             ("journal_strange", strange, "events that are not what their lines say"),
@@ -325,19 +331,24 @@ def _make_tail(
 ) -> None:
     """The views over the journal files that come after the sealed ones: all lines, and the events among them.
 
-    A file that was sealed and deleted after this copy was made leaves a hole behind the copy's last event: then the
-    copy is too old to be completed, and says so.
+    Files that were sealed and deleted after this copy was made leave a hole in the numbers: then the copy is too old
+    to be completed, and says so. The check is a subquery of its own, so that no filter of a query can go before it.
     """
     (journal / "empty.jsonl").touch()  # a glob that finds no file is an error
+    pattern = _text(_glob(journal) + "/*.jsonl")
+    numbers = _NUMBERS.format(filename="file")
     store.execute(
         f"""
         CREATE OR REPLACE VIEW live.lines AS
-        SELECT * EXCLUDE (begins) FROM (
-          SELECT *, min(first_seq) OVER (PARTITION BY gateway_id) AS begins
-          FROM ({_lines(_glob(journal) + "/*.jsonl")}) WHERE number > {_lookup(sealed_files)}
+        SELECT * FROM ({_lines(pattern)})
+        WHERE number > {_lookup(sealed_files)} AND (
+          SELECT CASE WHEN count(*) > 0
+                 THEN error('stale snapshot: the journal has moved on; open evidence.duckdb again') ELSE true END
+          FROM (
+            SELECT gateway_id FROM (SELECT {numbers} FROM glob({pattern})) WHERE number > {_lookup(sealed_files)}
+            GROUP BY gateway_id HAVING min(number) > {_lookup(sealed_files)} + 1
+          )
         )
-        WHERE CASE WHEN begins > {_lookup(sealed_events)} + 1
-              THEN error('stale snapshot: the journal has moved on; open evidence.duckdb again') ELSE true END
         """
     )
     store.execute(
@@ -346,7 +357,7 @@ def _make_tail(
 
 
 def _lines(path: str) -> str:
-    return _LINES.format(path=_text(path), largest=lines.LARGEST_LINE)
+    return _LINES.format(path=path, numbers=_NUMBERS.format(filename="filename"), largest=lines.LARGEST_LINE)
 
 
 def _lookup(values: Mapping[str, int]) -> str:
