@@ -17,8 +17,8 @@ from interlock.masking.fields import Path, render
 from interlock.masking.helm import TooLarge, inflated
 from interlock.masking.tokens import TOKEN_BYTES
 
-LAYERS = 5  # encodings inside each other: Secret data, Helm's base64, gzip, chart files or a manifest's data
-BUDGET = 64 * 1024 * 1024  # bytes looked through for one string, decoded ones included
+LAYERS = 6  # encodings inside each other: Secret data, Helm's base64, gzip, a file of the chart, base64 in it
+BUDGET = 24 * 1024 * 1024  # bytes looked through for one request, decoded ones included; a body has 3 MiB
 
 
 def _phase(before: int) -> tuple[bytes, int]:
@@ -32,7 +32,7 @@ def _phase(before: int) -> tuple[bytes, int]:
 _PHASES = tuple(_phase(before) for before in range(3))
 _RUN = re.compile(rb"[A-Za-z0-9+/]{16,}")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
-_BREAKS = re.compile(rb"(?:\s|\\[nrt]|\\)+")  # line breaks, also those of a string inside a string
+_BREAKS = b" \t\r\n\v\f\\"  # between the lines of base64; the last, of a string inside a string
 
 
 class HoldsMask(ValueError):
@@ -46,27 +46,28 @@ class HoldsMask(ValueError):
 
 def check(thing: Any, query: Iterable[tuple[str, str]]) -> None:
     """Raises HoldsMask if a token stands anywhere in the parsed body `thing` (None: no body) or in `query`."""
+    budget = [BUDGET]
     for name, value in query:
-        _string(value, (None, f"?{name}"))
+        _string(value, (None, f"?{name}"), budget)
     stack: list[tuple[Any, Path]] = [(thing, None)]
     while stack:
         node, path = stack.pop()
         if isinstance(node, str):
-            _string(node, path)
+            _string(node, path, budget)
         elif isinstance(node, dict):
             for key, value in node.items():
                 step = (path, key)
-                _string(key, step)
+                _string(key, step, budget)
                 stack.append((value, step))
         elif isinstance(node, list):
             stack.extend((value, (path, f"[{i}]")) for i, value in enumerate(node))
 
 
-def _string(value: str, path: Path) -> None:
+def _string(value: str, path: Path, budget: list[int]) -> None:
     if len(value) < 16:
         return
     try:
-        found = _holds(value.encode("utf-8", "surrogatepass"), LAYERS, [BUDGET])
+        found = _holds(value.encode("utf-8", "surrogatepass"), LAYERS, budget)
     except _TooMuch:
         raise HoldsMask(
             render(path), f"{render(path)} is packed so that it cannot be looked through for masked values"
@@ -94,13 +95,26 @@ def _holds(raw: bytes, layers: int, budget: list[int]) -> bool:
         return False
     if raw.startswith(b"\x1f\x8b"):
         return _holds(_inflated(raw, budget), layers - 1, budget)
-    flat = _BREAKS.sub(b"", raw).translate(_URL_SAFE)
+    flat = raw
+    if b"\\" in flat:
+        flat = flat.replace(b"\\n", b"").replace(b"\\r", b"").replace(b"\\t", b"")
+    flat = flat.translate(_URL_SAFE, _BREAKS)
     for run in _RUN.finditer(flat):
         for start in _starts(run[0]):
-            part = run[0][start:]
-            if _holds(_decoded(part), layers - 1, budget):
+            inner = _decoded(run[0][start:])
+            if TOKEN_BYTES.search(inner) or (_is_text(inner) and _holds(inner, layers - 1, budget)):
                 return True
     return False
+
+
+def _is_text(raw: bytes) -> bool:
+    """Whether `raw` can be the encoding of something in turn: text, or gzip. What looks like base64 and is
+    none decodes to neither."""
+    try:
+        raw[:64].decode()
+    except UnicodeDecodeError as error:
+        return error.start > 60 or raw.startswith(b"\x1f\x8b")
+    return True
 
 
 def _decoded(part: bytes) -> bytes:
