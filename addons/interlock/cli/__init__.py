@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from interlock.cli import demo, up
+from interlock.cli import demo, init, kubeconfig, query, tail, up
 
 app = typer.Typer(
     name="interlock",
@@ -24,6 +24,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("up", help="Serve: gateway, recorder and console, from one configuration file.")(up.up)
+app.command("init", help="Write a working gateway.yaml, policy and authority for a real cluster.")(init.init)
+app.command("kubeconfig", help="Print a kubeconfig for the agent; no secret is in it.")(kubeconfig.kubeconfig)
+app.command("query")(query.query)
+app.command("tail")(tail.tail)
 app.command("demo", help="Show the whole walk on this machine: no cluster, no network.")(demo.demo)
 
 
@@ -43,7 +47,7 @@ def main() -> None:
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
-    except Exception as error:  # noqa: BLE001  # a person gets a line; its text could quote a secret
+    except Exception as error:  # a person gets a line; its text could quote a secret
         if os.environ.get("INTERLOCK_TRACEBACK"):
             raise
         print(f"interlock: {fault(error)}", file=sys.stderr)

@@ -32,6 +32,4 @@ def fault(error: Exception) -> str:
     """What to tell of any other: where it happened, never its text, which may quote a secret."""
     frames = traceback.extract_tb(error.__traceback__)
     place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return (
-        f"a fault of its own: {type(error).__name__}{place}; please report it (INTERLOCK_TRACEBACK=1 shows more)"
-    )
+    return f"a fault of its own: {type(error).__name__}{place}; please report it (INTERLOCK_TRACEBACK=1 shows more)"

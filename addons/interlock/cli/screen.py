@@ -1,0 +1,40 @@
+"""A person's terminal: how words that others wrote are shown on it.
+
+In: text of agents, clusters and files. Out: the same on a screen, on which nothing that it holds can move the
+cursor, change colours or turn the direction of text. The rule: what others wrote is never printed but through
+`visible`, and never read as markup.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import unicodedata
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# Control, format (text direction, zero width), surrogate, private, unassigned; line and paragraph separators.
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+WIDE = 100_000
+"""Columns of what is no terminal: nothing is folded or cut there, for the next program to read."""
+
+
+def visible(text: str) -> str:
+    """`text` with every character that cannot be seen written as an escape: `\\x1b`, `\\u202e`, `\\n`."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        repr(character)[1:-1] if unicodedata.category(character) in _UNSEEN else character
+        for character in text
+    )
+
+
+def screen(file: IO[str] | None = None) -> Console:
+    """A console on `file` (standard output): as wide as the terminal or COLUMNS say, else without end."""
+    from rich.console import Console
+
+    file = file or sys.stdout
+    width = None if file.isatty() or os.environ.get("COLUMNS", "").isdigit() else WIDE
+    return Console(file=file, width=width, markup=False, highlight=False, emoji=False)
