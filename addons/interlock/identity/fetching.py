@@ -10,6 +10,7 @@ environment, since the environment's proxy may be this gateway; size and time ha
 from __future__ import annotations
 
 import asyncio
+import functools
 import ssl
 from typing import Final
 
@@ -27,7 +28,7 @@ async def fetch(url: str, certificate_authority: bytes | None) -> bytes:
     Raises `ProviderAway` for everything else, in one line that names the URL.
     """
     try:
-        trust = _trust(certificate_authority)
+        trust = await asyncio.to_thread(_trust, certificate_authority)
     except (ssl.SSLError, ValueError):
         raise ProviderAway(f"{url}: certificateAuthority is not a PEM certificate") from None
     try:
@@ -54,6 +55,7 @@ async def fetch(url: str, certificate_authority: bytes | None) -> bytes:
         raise ProviderAway(f"{url} cannot be reached: {str(error) or type(error).__name__}") from None
 
 
+@functools.lru_cache(maxsize=32)  # reading all public CAs takes some 50 ms
 def _trust(certificate_authority: bytes | None) -> ssl.SSLContext:
     if certificate_authority is not None:
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
