@@ -118,6 +118,8 @@ def test_a_job_is_done_at_once(store: Store, rows: Rows) -> None:
     assert pod["status"]["phase"] == "Succeeded"
     assert pod["metadata"]["labels"] == {"job-name": "once"}
     assert pod["status"]["containerStatuses"][0]["state"]["terminated"]["reason"] == "Completed"
+    store.delete(rows["pods"], pod)
+    assert _names(store, rows["pods"]) == [], "a job that is done makes no new pod"
 
 
 def test_a_pod_that_names_its_node_stays_there(store: Store, rows: Rows) -> None:

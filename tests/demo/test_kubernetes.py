@@ -1,6 +1,7 @@
 """The server as a whole: over TLS, in a thread, as a program, and with real kubectl."""
 
 import json
+import runpy
 import signal
 import socket
 import ssl
@@ -402,6 +403,9 @@ def test_kubectl_follows_and_watches(cluster: Kubernetes, tmp_path: Path, what: 
     assert line
 
 
-def test_the_module_is_a_program() -> None:
-    assert kubernetes.__doc__
-    assert "python -m interlock.demo.kubernetes" in kubernetes.__doc__
+def test_the_module_is_a_program(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["kubernetes", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(kubernetes.__file__), run_name="__main__")
+    assert ended.value.code == 0
+    assert "--heartbeat SECONDS" in capsys.readouterr().out

@@ -109,6 +109,7 @@ async def test_standard_input_is_read() -> None:
 
 async def test_a_script_on_standard_input_runs_line_by_line() -> None:
     assert await _run("sh", typed=(b"echo a; ec", b"ho b\nexit 2\necho no\n")) == (b"a\nb\n", b"", 2)
+    assert await _run("sh", typed=(b"cat\necho a\n",)) == (b"a\n", b"", 0)
     assert await _run("sh", "-c", typed=(b"echo a\n",)) == (b"a\n", b"", 0)
 
 

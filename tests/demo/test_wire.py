@@ -287,6 +287,7 @@ async def test_a_websocket_is_opened_and_messages_come_whole(served: Served) -> 
     client.send(BytesMessage(b"parts"))
     client.send(TextMessage("text"))
     client.send(Ping(b"p"))
+    client.send(Pong(b"unasked"))
     client.send(BytesMessage(b"done"))
     events = await client.events()
     assert [bytes(e.data) for e in events if isinstance(e, BytesMessage)] == [b"early", b"in parts", b"text"]
@@ -318,6 +319,28 @@ async def test_a_websocket_whose_client_vanishes_ends(served: Served, leave: str
         await asyncio.wait_for(ended.wait(), 10)
     client.writer.transport.abort()
     await served.until_sent()
+
+
+async def test_a_client_that_does_not_answer_a_close_is_left(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run(socket: Socket) -> None:
+        return None
+
+    monkeypatch.setattr(wire, "CLOSING", 0.01)
+    served.reply = lambda request: Upgrade((), "", run)
+    client, _ = await Client.connect(served)
+    client.send(BytesMessage(b"still talking"))
+    await asyncio.wait_for(client.reader.read(), 5)
+    assert served.sent == [0]
+
+
+async def test_frames_that_break_the_protocol_end_the_websocket(served: Served) -> None:
+    served.reply = lambda request: Upgrade((), "", _echo)
+    client, _ = await Client.connect(served)
+    client.writer.write(b"\xff\xff\xff\xff")
+    await asyncio.wait_for(client.reader.read(), 5)
+    assert served.sent == [0]
 
 
 async def test_text_messages_are_text(served: Served) -> None:

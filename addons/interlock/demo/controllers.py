@@ -59,7 +59,7 @@ class Controllers:
         for resource in self.resources.values():
             if resource.namespaced and resource.stored:
                 for item in self.store.objects(resource, namespace["metadata"]["name"])[1]:
-                    self._delete(resource, item)
+                    self.store.delete(resource, item)
 
     def _collect(self, owner: str) -> None:
         """Background garbage collection: what only the deleted object owned goes too."""
@@ -69,7 +69,7 @@ class Controllers:
             for item in self.store.objects(resource)[1]:
                 owners = item["metadata"].get("ownerReferences") or []
                 if owners and all(reference.get("uid") == owner for reference in owners):
-                    self._delete(resource, item)
+                    self.store.delete(resource, item)
 
     def _roll_out(self, deployment: Object) -> None:
         """One replica set for the present template; the older ones are kept at zero, for `undo`."""
@@ -134,7 +134,7 @@ class Controllers:
         wanted = spec.get("replicas", 1)
         running = self._owned(pods, replica_set)
         for pod in running[wanted:]:
-            self._delete(pods, pod)
+            self.store.delete(pods, pod)
         template = spec.get("template") or {}
         for _ in range(wanted - len(running)):
             metadata = {
@@ -242,11 +242,6 @@ class Controllers:
             return self.store.get(resource, metadata["namespace"], metadata["name"])
         except Refused:
             return {}
-
-    def _delete(self, resource: Resource, item: Object) -> None:
-        live = self._live(resource, {**item, "metadata": {"namespace": "", **item["metadata"]}})
-        if live:
-            self.store.delete(resource, live)
 
 
 def _bare(value: Any) -> Any:

@@ -12,7 +12,6 @@ everything when it stops. It is for the demo and for tests, never for data that 
 
 import argparse
 import asyncio
-import contextlib
 import json
 import secrets
 import signal
@@ -342,5 +341,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        sys.exit(main())
+    sys.exit(main())

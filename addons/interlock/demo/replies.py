@@ -102,23 +102,16 @@ def framed(answer: Answer) -> Upgrade:
 
 def shape(request: Request) -> str:
     """`Table`, `PartialObjectMetadata` or "": the first `as` in Accept. 406 when nothing listed is spoken."""
-    spoken = False
     for entry in (request.header("accept") or "*/*").split(","):
         media_type, *parameters = (part.strip() for part in entry.split(";"))
-        if media_type not in (JSON, "application/yaml", "application/*", "*/*"):
-            continue
-        spoken = True
-        wanted = next((p.removeprefix("as=") for p in parameters if p.startswith("as=")), "")
-        if wanted in ("Table", "PartialObjectMetadata", "PartialObjectMetadataList"):
-            return wanted
-        return ""
-    if not spoken:
-        raise Refused(
-            406,
-            "NotAcceptable",
-            "only the following media types are accepted: application/json, application/yaml",
-        )
-    return ""
+        if media_type in (JSON, "application/yaml", "application/*", "*/*"):
+            wanted = next((p.removeprefix("as=") for p in parameters if p.startswith("as=")), "")
+            return wanted if wanted in ("Table", "PartialObjectMetadata", "PartialObjectMetadataList") else ""
+    raise Refused(
+        406,
+        "NotAcceptable",
+        "only the following media types are accepted: application/json, application/yaml",
+    )
 
 
 def wants_yaml(request: Request) -> bool:

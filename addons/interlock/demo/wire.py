@@ -24,6 +24,7 @@ from wsproto.utilities import LocalProtocolError
 READ = 65536
 HEADERS = 1 << 20  # Go's http.DefaultMaxHeaderBytes
 BODY = 3 * (1 << 20)  # apiserver's MaxRequestBodyBytes
+CLOSING = 2.0  # seconds that a client may take to answer a close
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 _GONE = (ConnectionError, ssl.SSLError, TimeoutError, BrokenPipeError)
 
@@ -124,9 +125,9 @@ class Socket:
 
     async def close(self, code: int = 1000) -> None:
         """Closes unless the client already did, and waits a moment for its answer."""
-        with suppress(LocalProtocolError):
+        with suppress(LocalProtocolError, TimeoutError):
             await self._write(self._frames.send(CloseConnection(code)))
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(CLOSING):
                 while await self.receive() is not None:
                     continue
 
