@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import os
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -126,12 +127,12 @@ class Lifecycle:
         `reverse:http` opens TCP alone; `reverse:https` would open a QUIC listener on the same port. The guard
         builds the layers itself, with TLS on both sides.
         """
-        listeners = [f"regular@{self.gateway.listen.proxy}"]
+        listeners = [f"regular@{_chosen(self.gateway.listen.proxy)}"]
         for cluster in self.gateway.clusters:
             if cluster.reverse is not None:
                 host, port = cluster.address
                 bracketed = f"[{host}]" if ":" in host else host
-                listeners.append(f"reverse:http://{bracketed}:{port}@{cluster.reverse}")
+                listeners.append(f"reverse:http://{bracketed}:{port}@{_chosen(cluster.reverse)}")
         return listeners
 
     def options(self) -> dict[str, Any]:
@@ -285,6 +286,16 @@ class Lifecycle:
         temporary = self.ready_file.with_name(self.ready_file.name + ".new")
         temporary.write_text(json.dumps(ready) + "\n")
         temporary.replace(self.ready_file)
+
+
+def _chosen(address: config.Address) -> config.Address:
+    """The address with its port 0 filled in: mitmproxy takes two listeners on port 0 for one address twice."""
+    if address.port:
+        return address
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind((address.host, 0))
+        return config.Address(address.host, probe.getsockname()[1])
 
 
 def _answers(host: str, port: int) -> bool:
