@@ -57,6 +57,8 @@ def test_an_allow_names_its_rule_and_the_version() -> None:
     assert decision.digest == rules.digest
     assert len(rules.digest) == 64
     assert repr(rules) == f"PolicySet(p; {rules.digest[:12]})"
+    assert ask(policies({**allow(), "name": "b"}, {**allow(), "name": "a"}), POD).rule == "a"
+    assert ask(policies({**deny(), "name": "b"}, {**deny(), "name": "a"}), POD).rule == "a"
 
 
 # Only the engine makes decisions
