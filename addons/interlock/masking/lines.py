@@ -20,6 +20,10 @@ LIMIT = 32 * 1024  # bytes of a line that has not ended
 TAIL = 512  # bytes of a longer one that stay, so that a name and its value are not torn apart
 _WORD = 256  # bytes of one word that stay together: `names` reads no longer names
 
+_TRIES = 4  # places of each kind at which a cut is tried
+
+_BLANK = re.compile(rb"[ \t\r]")
+_QUOTE = re.compile(rb"[\"',;]")
 _BEGIN = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _END = b"-----END "
 
@@ -31,10 +35,9 @@ class Lines:
         self._mint = mint
         self._path = (None, name)
         self._held = b""
-        self._key: hashlib._Hash | None = (
-            None  # of the body so far of a private key that is being passed over
-        )
+        self._key: hashlib._Hash | None = None  # of a private key's body so far, while it is passed over
         self._dropping = False  # the rest of an overlong line, which a value fills
+        self._within = False  # what is held is the rest of an overlong line, not its begin
         self._findings: list[Finding] = []
 
     def feed(self, chunk: bytes) -> Masked:
@@ -43,10 +46,10 @@ class Lines:
         out: list[bytes] = []
         if whole:
             together = b"\n".join(whole) + b"\n"
-            if self._plain(together):
+            if self._alone(whole) and not text.touches(together.decode("utf-8", "surrogateescape")):
                 out.append(together)
             else:
-                out += [self._line(line) + b"\n" for line in whole]
+                out += [self._line(line, b"\n") for line in whole]
         while len(rest) > LIMIT:
             piece, rest = self._window(rest)
             out.append(piece)
@@ -56,7 +59,7 @@ class Lines:
     def end(self) -> Masked:
         """What is left when the stream ends: a last line without its newline."""
         rest, self._held = self._held, b""
-        out = [self._line(rest)]
+        out = [self._line(rest, b"")]
         if self._key is not None:
             out.append(self._closed())
         return self._masked(out)
@@ -65,24 +68,20 @@ class Lines:
         findings, self._findings = tuple(self._findings), []
         return Masked(b"".join(out), findings, seal=SEAL)
 
-    def _plain(self, lines: bytes) -> bool:
-        """Whether there is nothing to find in lines that are not part of anything longer."""
-        return (
-            self._key is None
-            and not self._dropping
-            and len(lines) <= LIMIT
-            and not text.touches(lines.decode("utf-8", "surrogateescape"))
-        )
+    def _alone(self, whole: list[bytes]) -> bool:
+        """Whether each line stands by itself: not in a private key, not part of an overlong one."""
+        return self._key is None and not self._dropping and not self._within and max(map(len, whole)) <= LIMIT
 
-    def _line(self, line: bytes) -> bytes:
-        """One line, without its newline."""
+    def _line(self, line: bytes, end: bytes) -> bytes:
+        """One line, with its newline in `end`; the lines of a private key are one."""
         out = b""
         while len(line) > LIMIT:
             piece, line = self._window(line)
             out += piece
+        within, self._within = self._within, False
         if self._dropping:
             self._dropping = False
-            return out
+            return out + end
         if self._key is not None:
             at = line.find(_END)
             if at < 0:
@@ -91,10 +90,10 @@ class Lines:
             self._key.update(line[:at])
             out += self._closed()
             line = line[at:]
-        masked, findings = self._text(line)
+        masked, findings = self._text(line, within)
         self._findings += findings
         self._open(line)
-        return out + masked
+        return out + masked + end
 
     def _window(self, line: bytes) -> tuple[bytes, bytes]:
         """Of a line longer than LIMIT: what can be released of its first LIMIT bytes, and what stays."""
@@ -108,10 +107,11 @@ class Lines:
                 return self._closed(), line[at:]
             self._key.update(window[: -len(_END)])
             return b"", line[LIMIT - len(_END) :]
-        masked, findings = self._text(window)
+        within, self._within = self._within, True
+        masked, findings = self._text(window, within)
         for cut in _cuts(window):
-            head, of_head = self._text(window[:cut])
-            if head + self._text(window[cut:])[0] == masked:
+            head, of_head = self._text(window[:cut], within)
+            if head + self._text(window[cut:], True)[0] == masked:
                 self._findings += of_head
                 self._open(window[:cut])
                 return head, line[cut:]
@@ -120,11 +120,15 @@ class Lines:
         self._dropping = self._key is None
         return masked, line[LIMIT:]
 
-    def _text(self, raw: bytes) -> tuple[bytes, list[Finding]]:
+    def _text(self, raw: bytes, within: bool) -> tuple[bytes, list[Finding]]:
+        """`raw` masked; within: it does not begin its line, so that a rule for the begin of one does not apply."""
         walk = Walk(self._mint)
-        plain = raw.decode("utf-8", "surrogateescape")
-        masked = walk.string(plain, self._path)
-        return (masked.encode("utf-8", "surrogateescape"), walk.findings) if walk.findings else (raw, [])
+        masked = walk.string("\0" * within + raw.decode("utf-8", "surrogateescape"), self._path)
+        return (
+            (masked[within:].encode("utf-8", "surrogateescape"), walk.findings)
+            if walk.findings
+            else (raw, [])
+        )
 
     def _open(self, line: bytes) -> None:
         """A private key begins in `line` and goes on after it."""
@@ -141,12 +145,11 @@ class Lines:
 
 
 def _cuts(window: bytes) -> Iterator[int]:
-    """Places where an overlong line may be cut, the best first: at a blank, at a quote, in a long word."""
+    """Places where an overlong line may be cut, the best first: before a blank, a quote, in a long word."""
     end = len(window) - TAIL
-    for marks in (b" \t\r", b"\"',;"):
-        cut = max(window.rfind(mark, 0, end) for mark in (marks[i : i + 1] for i in range(len(marks)))) + 1
-        if cut:
-            yield cut
+    for mark in (_BLANK, _QUOTE):
+        places = [found.start() for found in mark.finditer(window, 1, end)]
+        yield from reversed(places[-_TRIES:])
     start = end
     while start and end - start < _WORD and _is_word(window[start - 1]):
         start -= 1
