@@ -146,11 +146,12 @@ class Provider:
         return 200, {"Content-Type": "application/json"}, json.dumps(found).encode()
 
 
-def _tls() -> tuple[ssl.SSLContext, bytes]:
+def certificate() -> bytes:
+    """A certificate for 127.0.0.1 that is its own CA, and its private key: PEM, in this order."""
     now = datetime.datetime.now(datetime.UTC)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "provider of the tests")])
     key = ec.generate_private_key(ec.SECP256R1())
-    certificate = (
+    made = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -164,15 +165,16 @@ def _tls() -> tuple[ssl.SSLContext, bytes]:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), True)
         .sign(key, hashes.SHA256())
     )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    return made.public_bytes(serialization.Encoding.PEM) + key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _tls() -> tuple[ssl.SSLContext, bytes]:
+    pem = certificate()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with tempfile.TemporaryDirectory() as folder:
         both = Path(folder, "both.pem")
-        both.write_bytes(
-            pem
-            + key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
+        both.write_bytes(pem)
         context.load_cert_chain(both)
-    return context, pem
+    return context, pem[: pem.index(b"-----BEGIN PRIVATE KEY")]

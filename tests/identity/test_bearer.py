@@ -466,7 +466,7 @@ async def test_an_identity_token_opens_its_session_once(opening: tuple[House, Op
 async def test_a_session_token_is_still_one(opening: tuple[House, Opener]) -> None:
     house, opener = opening
     assert await house.check() == house.session
-    for token in ("", "a.b", "a.b.c.d", "ilk_x"):
+    for token in ("", "a.b", "a.b.c.d", "ilk_x", "a.b.\ud800"):
         with pytest.raises(NoSession):
             await house.check(token)
     assert opener.opened == []

@@ -322,11 +322,13 @@ def create_app(console: Console) -> Starlette:
                 await sweeping
             await console.bearers.close()
 
-    return Starlette(
+    app = Starlette(
         routes=[Route(api.path, _answering(console, api.endpoint), methods=[api.method]) for api in ROUTES],
         exception_handlers={HTTPException: _http_error},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False  # it would redirect to whatever Host the caller names
+    return app
 
 
 async def _sweep(service: TokenService) -> None:

@@ -127,7 +127,7 @@ class Bearers:
         """
         if is_token(token):
             held = await self._held.get(token_hash(token))
-        elif self._open_for is not None and token.count(".") == 2:
+        elif self._open_for is not None and token.count(".") == 2 and token.isascii():
             held = await self._by_identity(self._open_for, token, cluster, client_ip)
         else:
             held = None
