@@ -349,10 +349,13 @@ async def test_a_mask_is_not_written_back(life: Any) -> None:
         answer(SECRET, media="application/vnd.kubernetes.protobuf"),
         answer(SECRET, media="text/html"),
         answer(SECRET + b"{", media="application/json"),
-        answer(json.dumps(a_secret()).encode()).replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n", 1),
+        answer(json.dumps(a_secret()).encode()).replace(
+            b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n", 1
+        ),
         answer(SECRET, code=302).replace(b"\r\n\r\n", b"\r\nLocation: https://elsewhere/\r\n\r\n", 1),
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n" + SECRET,
-        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + frame(SECRET),
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+        + frame(SECRET),
     ],
     ids=["protobuf", "html", "broken", "gzip", "redirect", "spdy", "websocket"],
 )
@@ -371,7 +374,9 @@ async def test_an_answer_that_cannot_be_masked_is_withheld(life: Any, reply: byt
 async def test_headers_of_the_cluster_do_not_pass_unnamed(life: Any) -> None:
     wire = await Wire(guard_of(life)).start()
     await wire.client_sends(request("/version"))
-    await wire.server_sends(answer(b"{}").replace(b"\r\n\r\n", b"\r\nSet-Cookie: session=%s\r\n\r\n" % SECRET, 1))
+    await wire.server_sends(
+        answer(b"{}").replace(b"\r\n\r\n", b"\r\nSet-Cookie: session=%s\r\n\r\n" % SECRET, 1)
+    )
     assert wire.to_client.startswith(b"HTTP/1.1 200 ")
     assert SECRET not in wire.to_client
 
@@ -391,7 +396,7 @@ async def test_a_stream_ends_with_its_session(life: Any) -> None:
     assert wire.to_client == before
     await asyncio.gather(*guard._tasks)
     (ended,) = life.journal.of("response")
-    assert ended["ended"] == "session_over"
+    assert ended["ended"] == "session_ended"
 
 
 # The fault matrix ---------------------------------------------------------------------------------------
@@ -563,5 +568,3 @@ async def test_no_connection_is_opened_for_what_was_not_cleared(life: Any) -> No
     assert data.server.error
     with pytest.raises(Fault):
         guard.tls_start_server(SimpleNamespace(context=SimpleNamespace(client=SimpleNamespace(id="c"))))
-
-

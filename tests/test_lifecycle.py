@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from interlock.demo import seed
-from interlock.demo.kubernetes import Kubernetes, Options
 
 from gateways import MODES, ROOT, WAYS, Mode, Running, Upstream, Way
+from interlock.demo import seed
+from interlock.demo.kubernetes import Kubernetes, Options
 
 pytestmark = pytest.mark.processes
 
@@ -80,10 +80,14 @@ def test_the_evidence_has_every_request_that_the_cluster_saw(gateway: Running, c
     assert ours >= known & seen
 
 
-def test_nothing_on_the_gateways_disk_holds_a_secret_or_a_token(gateway: Running, cluster: Kubernetes) -> None:
+def test_nothing_on_the_gateways_disk_holds_a_secret_or_a_token(
+    gateway: Running, cluster: Kubernetes
+) -> None:
     token = gateway.session("demo")
     gateway.kubectl("demo", token, "-n", "shop", "get", "secret", "payments", "-o", "json")
-    gateway.kubectl("demo", token, "-n", "shop", "create", "secret", "generic", "made", "--from-literal=k=S3cr3tLiteral")
+    gateway.kubectl(
+        "demo", token, "-n", "shop", "create", "secret", "generic", "made", "--from-literal=k=S3cr3tLiteral"
+    )
     upstream_token = (cluster.options.directory / "token").read_text().strip()
     needles = [text.encode() for text in [*SECRETS, token, upstream_token, "S3cr3tLiteral"]]
     for path in gateway.directory.rglob("*"):
@@ -217,7 +221,9 @@ def within(gateway: Running, cluster: Kubernetes, data: bytes, *, sni: str | Non
         "CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: 127.0.0.1:22\r\n\r\n",
     ],
 )
-def test_what_a_request_says_of_its_server_must_agree(gateway: Running, cluster: Kubernetes, head: str) -> None:
+def test_what_a_request_says_of_its_server_must_agree(
+    gateway: Running, cluster: Kubernetes, head: str
+) -> None:
     token = gateway.session("demo")
     address = cluster.server.removeprefix("https://")
     before = len(cluster.requests)
@@ -237,7 +243,9 @@ def test_another_tls_name_than_connect_named_is_refused(gateway: Running, cluste
 
 
 def test_nothing_listens_on_udp(gateway: Running) -> None:
-    ports = {int(url.rsplit(":", 1)[1]) for url in (gateway.ready["proxy"], *gateway.ready["reverse"].values())}
+    ports = {
+        int(url.rsplit(":", 1)[1]) for url in (gateway.ready["proxy"], *gateway.ready["reverse"].values())
+    }
     udp = {
         int(line.split()[1].split(":")[1], 16)
         for name in ("/proc/net/udp", "/proc/net/udp6")
@@ -287,11 +295,15 @@ def test_a_rotated_token_file_is_read_again(tmp_path: Path, cluster: Kubernetes)
     good = (cluster.options.directory / "token").read_text()
     token_file = tmp_path / "token"
     token_file.write_text("stale")
-    with Running(tmp_path / "g", [Upstream("demo", cluster.server, cluster.ca, f"{{tokenFile: {token_file}}}")]) as gateway:
-        with gateway.client("demo", gateway.session("demo")) as client:
-            assert client.get("/api/v1/namespaces/shop/pods").status_code == 401
-            token_file.write_text(good)
-            assert client.get("/api/v1/namespaces/shop/pods").status_code == 200
+    with (
+        Running(
+            tmp_path / "g", [Upstream("demo", cluster.server, cluster.ca, f"{{tokenFile: {token_file}}}")]
+        ) as gateway,
+        gateway.client("demo", gateway.session("demo")) as client,
+    ):
+        assert client.get("/api/v1/namespaces/shop/pods").status_code == 401
+        token_file.write_text(good)
+        assert client.get("/api/v1/namespaces/shop/pods").status_code == 200
 
 
 # mitmdump's ways to weaken it ---------------------------------------------------------------------------
@@ -409,7 +421,29 @@ def test_sigterm_ends_all_its_processes(tmp_path: Path, cluster: Kubernetes, mod
     assert not (tmp_path / "ready.json").exists()
     rows = gateway.evidence("SELECT ended FROM main.responses WHERE ended = 'gateway_stopped'")
     assert rows, "the open watch was not closed in the record"
-    assert gateway.evidence("SELECT * FROM main.incomplete") == []
+    reasons = {row[0] for row in gateway.evidence("SELECT reason FROM main.incomplete")}
+    assert reasons == {"ended early: gateway_stopped: the gateway was stopped"}
+
+
+def test_several_workers_share_the_ports_and_the_evidence(tmp_path: Path, cluster: Kubernetes) -> None:
+    class Fixed(Running):
+        def write(self) -> None:
+            super().write()
+            file = self.directory / "gateway.yaml"
+            text = file.read_text().replace("  reverse: 127.0.0.1:0\n", "")
+            with socket.create_server(("127.0.0.1", 0)) as probe:
+                port = probe.getsockname()[1]
+            file.write_text(text.replace("proxy: 127.0.0.1:0", f"proxy: 127.0.0.1:{port}"))
+
+    with Fixed(tmp_path, [upstream(cluster)], arguments=["--workers", "2"]) as gateway:
+        token = gateway.session("demo")
+        for _ in range(16):
+            with gateway.client("demo", token) as client:
+                assert client.get("/version").status_code == 200
+        assert gateway.evidence("SELECT count(*) FROM live.requests WHERE uri = '/version'") == [(16,)]
+        rows = gateway.evidence("SELECT DISTINCT gateway_id FROM live.requests WHERE uri = '/version'")
+        assert len(rows) == 2
+    assert processes_of(tmp_path) == []
 
 
 def test_killed_it_leaves_no_process_and_says_what_is_incomplete(tmp_path: Path, cluster: Kubernetes) -> None:
@@ -438,7 +472,11 @@ def test_a_policy_is_reloaded_whole_or_not_at_all(tmp_path: Path, cluster: Kuber
         assert code() == 200
         policy = tmp_path / "policy.yaml"
         whole = policy.read_text()
-        for broken in ("", "kind: Policy\nspec: {rulse: []}\n", whole.replace("effect: allow", "effect: requireApproval")):
+        for broken in (
+            "",
+            "kind: Policy\nspec: {rulse: []}\n",
+            whole.replace("effect: allow", "effect: requireApproval"),
+        ):
             policy.write_text(broken)
             time.sleep(2.5)
             assert code() == 200, "a broken policy was taken"

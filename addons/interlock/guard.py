@@ -56,11 +56,18 @@ HOOKS = (
 
 
 class Stage(Protocol):
-    """One concern of the walk. `fills`: hook -> (the exchange's attribute, the type of its value)."""
+    """One concern of the walk. It has a method for each hook that it fills."""
 
-    name: str
-    deadline: float  # seconds for one hook
-    fills: Mapping[str, tuple[str, type]]
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def deadline(self) -> float:
+        """Seconds for one hook."""
+
+    @property
+    def fills(self) -> Mapping[str, tuple[str, type]]:
+        """hook -> the exchange's attribute that it fills, and the type of its value."""
 
 
 class Fault(Exception):
@@ -610,7 +617,7 @@ class Guard:
                 await self._walk("alive", x)
             except Exception as error:
                 if isinstance(error, Refusal):
-                    x.ended = "session_over"
+                    x.ended = "session_ended"
                     self._hang_up(x, flow, error.reason)
                 else:
                     self._hang_up(x, flow, where(error))

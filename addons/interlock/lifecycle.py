@@ -17,6 +17,8 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +27,7 @@ from typing import Any
 import httpx
 from mitmproxy import exceptions
 
-from interlock import authority, config, front_door, stack
+from interlock import authority, config, front_door, proxy, stack
 from interlock.documents import DocumentError
 from interlock.evidence import events, locks
 from interlock.evidence.journal import Journal, JournalUnwritable
@@ -41,6 +43,7 @@ log = logging.getLogger("interlock")
 
 RELOAD_EVERY = 1.0  # seconds between two looks at the policy files
 STOP_WITHIN = 8.0  # seconds for the recorder's last seal
+WORKERS_WITHIN = 60.0  # seconds for all workers to serve
 
 # mitmproxy's options as Interlock needs them (notes beside those whose reason does not show).
 FIXED: dict[str, Any] = {
@@ -99,13 +102,18 @@ class Lifecycle:
     """Everything that the stages stand on. Raises DocumentError, AuthorityError, StateAway or OSError, each with
     one line or more for the operator, when the gateway cannot start."""
 
-    def __init__(self, path: Path, *, ready_file: Path | None = None, shared_port: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, ready_file: Path | None = None, workers: int = 1, one_of_several: bool = False
+    ) -> None:
         self.path = path.absolute()
         self.gateway = config.load(self.path)
         self.policies: PolicySet = self._load_policies()
         self.ca = authority.ensure(self.gateway.authority.directory)
         self.ready_file = ready_file or self.gateway.ready_file
-        self.shared_port = shared_port
+        self._more_workers = workers - 1
+        self._workers: list[subprocess.Popen[bytes]] = []
+        if workers > 1 or one_of_several:
+            self._share_ports()
         self.state = State(self.gateway.state)
         self.journal = Journal(self.gateway.evidence.directory)
         ensure_recorder(self.gateway.evidence.directory)
@@ -117,6 +125,14 @@ class Lifecycle:
         self.console: subprocess.Popen[bytes] | None = None
         self.console_url = ""
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _share_ports(self) -> None:
+        addresses = [self.gateway.listen.proxy, *(c.reverse for c in self.gateway.clusters if c.reverse)]
+        if any(address.port == 0 for address in addresses):
+            raise OSError(
+                f"{self.path}: several workers share their ports; give every listener a port, not 0"
+            )
+        proxy.share_ports()
 
     def _load_policies(self) -> PolicySet:
         return load_policies(self.gateway.policies, clusters=[c.name for c in self.gateway.clusters])
@@ -159,12 +175,16 @@ class Lifecycle:
             asyncio.create_task(self._watch_policies()),
         ]
         await asyncio.to_thread(self._start_console, listeners)
+        if self._more_workers:
+            await asyncio.to_thread(self._start_workers)
         if self.ready_file is not None:
             self._write_ready_file(listeners)
 
     async def stop(self) -> None:
         for task in self._tasks:
             task.cancel()
+        for worker in self._workers:
+            worker.terminate()
         assert self.guard is not None
         await self.guard.close()
         if self.ready_file is not None:
@@ -173,6 +193,9 @@ class Lifecycle:
             self.console.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 await asyncio.to_thread(self.console.wait, 3)
+        for worker in self._workers:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(worker.wait, STOP_WITHIN)
         await self.bearers.close()
         with contextlib.suppress(JournalUnwritable):
             await self.journal.append(events.GatewayStopped(ts=now_us()))
@@ -182,7 +205,9 @@ class Lifecycle:
         # The recorder ends by itself once its last gateway is gone: wait for its last seal, not for other gateways.
         end = asyncio.get_running_loop().time() + STOP_WITHIN
         directory = self.gateway.evidence.directory
-        while asyncio.get_running_loop().time() < end and locks.is_held(directory / locks.RECORDER):
+        while (  # noqa: ASYNC110 - a lock of another process has no event
+            asyncio.get_running_loop().time() < end and locks.is_held(directory / locks.RECORDER)
+        ):
             await asyncio.sleep(0.1)
 
     async def _watch_policies(self) -> None:
@@ -274,6 +299,28 @@ class Lifecycle:
         if not self.console_url:
             raise OSError(f"the console did not start at {address}; the lines above say why")
 
+    def _start_workers(self) -> None:
+        """Start the other gateway processes, and wait until each serves. They end when our end of their stdin does."""
+        with tempfile.TemporaryDirectory(prefix="interlock-") as folder:
+            files = [Path(folder) / f"{number}.json" for number in range(self._more_workers)]
+            for file in files:
+                self._workers.append(
+                    subprocess.Popen(
+                        [
+                            *(sys.executable, "-m", "interlock.cli", "up", "--config", str(self.path)),
+                            *("--ready-file", str(file), "--one-of-several"),
+                        ],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.DEVNULL,
+                        start_new_session=True,
+                    )
+                )
+            end = time.monotonic() + WORKERS_WITHIN
+            while not all(file.exists() for file in files):
+                if time.monotonic() > end or any(worker.poll() is not None for worker in self._workers):
+                    raise OSError("a worker did not start; the lines above say why")
+                time.sleep(0.05)
+
     def _write_ready_file(self, listeners: dict[str, Any]) -> None:
         assert self.ready_file is not None
         ready = {
@@ -333,6 +380,9 @@ class Gateway(Guard):
 
     async def running(self) -> None:
         try:
+            if not await proxy.listen(self.master, list(self.master.options.mode)):
+                self.master.shutdown()
+                return
             await self.life.start()
         except Exception as error:
             log.error("interlock: %s", error)
@@ -356,6 +406,8 @@ def install(master: Any, life: Lifecycle | None = None) -> None:
         )
         master.options.process_deferred()
     quiet_mitmproxy()
+    if life is None:
+        proxy.without_default_listener(master)
     try:
         options = _chosen_options(master, life)
         if life is None:

@@ -7,6 +7,8 @@ Each exists because the public way fails open or is missing, and each has a test
   has a bound (answered 413) and a response's body that outgrows memory is handed on piece by piece.
 - `own_errors`: mitmproxy answers its own errors in HTML; agents get a Kubernetes Status.
 - `Frames`: one websocket message in, several out, in order and in one go.
+- `without_default_listener`: mitmdump begins to open its default port (all addresses, 8080) before it has read a
+  script, and does not take another mode from one until it runs; this stops that, and `listen` opens the right ones.
 - `share_ports`: several gateways on one port (SO_REUSEPORT).
 """
 
@@ -19,6 +21,7 @@ from typing import Any
 
 from mitmproxy import http
 from mitmproxy.net.http import http1
+from mitmproxy.proxy import mode_specs
 from mitmproxy.proxy.layers import websocket
 from mitmproxy.proxy.layers.http import HttpStream, _http1
 from mitmproxy.proxy.layers.http._events import ResponseData
@@ -115,6 +118,22 @@ def whole_frames() -> None:
             yield self.msg(content, True)
 
     websocket.Fragmentizer.__call__ = fragments  # type: ignore[method-assign]
+
+
+def without_default_listener(master: Any) -> None:
+    """Stop the start of listeners that is under way in mitmdump while it reads its script. Call from the script."""
+    server = master.addons.get("proxyserver")
+    for task in asyncio.all_tasks():
+        if task.get_name() == "setup_servers" and not task.done():
+            task.cancel()
+            server.servers._instances = {}
+
+
+async def listen(master: Any, modes: list[str]) -> bool:
+    """Open these listeners, and close any other. False if one cannot be opened; mitmproxy has logged why."""
+    servers = master.addons.get("proxyserver").servers
+    done: bool = await servers.update([mode_specs.ProxyMode.parse(mode) for mode in modes])
+    return done
 
 
 def share_ports() -> None:

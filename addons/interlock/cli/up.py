@@ -19,10 +19,12 @@ def up(
         typer.Option(help="Written as JSON once all serve: proxy, console, reverse, ca, evidence."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Gateway processes that share the ports.")] = 1,
+    one_of_several: Annotated[bool, typer.Option("--one-of-several", hidden=True)] = False,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; then close what is open and end every process within 10 seconds."""
     import asyncio
     import logging
+    import threading
 
     from interlock import master
     from interlock.lifecycle import Lifecycle
@@ -30,7 +32,23 @@ def up(
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("interlock").setLevel(logging.INFO)
 
+    if one_of_several:
+        threading.Thread(target=_end_with_first, daemon=True).start()
+
     async def serve() -> None:
-        await master.serve(Lifecycle(config, ready_file=ready_file))
+        life = Lifecycle(config, ready_file=ready_file, workers=workers, one_of_several=one_of_several)
+        await master.serve(life)
 
     asyncio.run(serve())
+
+
+def _end_with_first() -> None:
+    """The first worker holds the other end of standard input; its end is ours, however it came."""
+    import contextlib
+    import os
+    import signal
+
+    with contextlib.suppress(OSError):
+        while os.read(0, 4096):
+            continue
+    os.kill(os.getpid(), signal.SIGTERM)
