@@ -37,6 +37,7 @@ def test_a_request_is_there_before_it_is_answered() -> None:
 def test_no_credential_is_kept(tmp_path: Path) -> None:
     record = Record(tmp_path / "requests.jsonl")
     received = record.arrive(Request("GET", "/", HEADERS, b"", {}), "now", "a")
+    record.close()
     assert "hidden" not in repr(received)
     assert "hidden" not in (tmp_path / "requests.jsonl").read_text()
     assert ("sec-websocket-protocol", "v5.channel.k8s.io") in received.headers
@@ -48,6 +49,9 @@ def test_the_file_has_a_line_for_arrival_and_end(tmp_path: Path) -> None:
     received = record.arrive(Request("POST", "/x", (), b"\xff{}", {}), "now", "a")
     received.user, received.impersonated_user, received.impersonated_groups = "gateway", "agent-1", ("dev",)
     record.end(received, 201, 5)
+    record.close()
+    record.close()
+    record.end(received, 500, 0)
     arrived, ended = (json.loads(line) for line in (tmp_path / "requests.jsonl").read_text().splitlines())
     assert arrived == {
         "event": "arrived",

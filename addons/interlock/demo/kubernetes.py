@@ -13,6 +13,7 @@ everything when it stops. It is for the demo and for tests, never for data that 
 import argparse
 import asyncio
 import json
+import os
 import secrets
 import signal
 import ssl
@@ -77,6 +78,10 @@ class Kubernetes:
     _loop: asyncio.AbstractEventLoop | None = None
     _thread: threading.Thread | None = None
     _file_faults: tuple[int, list[Fault]] = (0, [])
+    _faults_path: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._faults_path = str(self.options.directory / "faults.json")
 
     # In a thread of this process
 
@@ -119,7 +124,11 @@ class Kubernetes:
     async def open(cls, options: Options) -> "Kubernetes":
         """Starts a server on the running loop; `close` ends it."""
         cluster = cls._made(options)
-        await cluster._listen()
+        try:
+            await cluster._listen()
+        except BaseException:
+            await cluster.close()
+            raise
         return cluster
 
     async def close(self) -> None:
@@ -132,6 +141,7 @@ class Kubernetes:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._server is not None:
             await self._server.wait_closed()
+        self.api.record.close()
 
     # What it is
 
@@ -249,13 +259,13 @@ class Kubernetes:
 
     def _all_faults(self) -> list[Fault]:
         """Those set in this process, and those in faults.json: `[{"mode", "match", "times"}]`, read again when it changes."""
-        path = self.options.directory / "faults.json"
+        path = self._faults_path
         try:
-            changed = path.stat().st_mtime_ns
+            changed = os.stat(path).st_mtime_ns
         except FileNotFoundError:
             return self.faults
         if changed != self._file_faults[0]:
-            self._file_faults = (changed, [Fault(**entry) for entry in orjson.loads(path.read_bytes())])
+            self._file_faults = (changed, [Fault(**entry) for entry in orjson.loads(Path(path).read_bytes())])
         return [*self.faults, *self._file_faults[1]]
 
     def _kubeconfig(self) -> dict[str, object]:

@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 
 import orjson
@@ -41,10 +42,15 @@ class Received:
 class Record:
     """All requests in order of arrival. Safe for several threads."""
 
-    file: Path | None = None
+    path: Path | None = None
     _received: deque[Received] = field(default_factory=lambda: deque(maxlen=KEPT))
     _count: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _file: FileIO | None = None
+
+    def __post_init__(self) -> None:
+        if self.path is not None:
+            self._file = FileIO(self.path, "ab")
 
     def arrive(self, request: Request, at: str, audit_id: str) -> Received:
         """Notes a request before anything is done with it."""
@@ -100,10 +106,17 @@ class Record:
         with self._lock:
             self._received.clear()
 
+    def close(self) -> None:
+        """Closes the file; what comes later is kept in memory only."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+                self._file = None
+
     def _write(self, line: dict[str, object]) -> None:
-        if self.file is not None:
-            with self._lock, self.file.open("ab") as out:
-                out.write(orjson.dumps(line) + b"\n")
+        with self._lock:
+            if self._file is not None:
+                self._file.write(orjson.dumps(line) + b"\n")
 
 
 def _without_bearer(headers: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
