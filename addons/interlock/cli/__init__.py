@@ -13,7 +13,7 @@ import sys
 
 import typer
 
-from interlock.cli import demo, init, kubeconfig, query, tail, up
+from interlock.cli import demo, doctor, init, kubeconfig, query, tail, up
 
 app = typer.Typer(
     name="interlock",
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("up", help="Serve: gateway, recorder and console, from one configuration file.")(up.up)
 app.command("init", help="Write a working gateway.yaml, policy and authority for a real cluster.")(init.init)
 app.command("kubeconfig", help="Print a kubeconfig for the agent; no secret is in it.")(kubeconfig.kubeconfig)
+app.command("doctor", help="Find what would keep the gateway from its work, and what to do.")(doctor.doctor)
 app.command("query")(query.query)
 app.command("tail")(tail.tail)
 app.command("demo", help="Show the whole walk on this machine: no cluster, no network.")(demo.demo)

@@ -59,7 +59,10 @@ class ApiServer:
         if identity is not None:
             _present(trust, identity)
         bearer = credential.bearer()
-        self._headers = {"Accept": "application/json, application/jwk-set+json", "Accept-Encoding": "identity"}
+        self._headers = {
+            "Accept": "application/json, application/jwk-set+json",
+            "Accept-Encoding": "identity",
+        }
         if bearer is not None:
             self._headers["Authorization"] = f"Bearer {bearer}"
         self._trust = trust

@@ -83,11 +83,17 @@ def ask(path: Path, sql: str) -> Result:
     for left in reversed(range(TRIES)):
         try:
             with reading.open_evidence(path) as connection:
+                # Times in the evidence are UTC without a zone; now() and the like must not be local time.
+                connection.execute("SET TimeZone = 'UTC'")
                 return reading.query(connection, sql)
         except reading.EvidenceUnreadable as error:
             # What was opened a moment ago was replaced and its journal sealed: the next one is whole.
             if left and "stale snapshot" in str(error):
                 continue
+            if "pytz" in str(error):
+                raise Failed(
+                    "a column has a time zone, which cannot be shown; cast it, as in now()::TIMESTAMP"
+                ) from None
             raise Failed(visible(str(error))) from None
     raise AssertionError
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import unicodedata
 from typing import IO, TYPE_CHECKING
 
@@ -38,3 +39,24 @@ def screen(file: IO[str] | None = None) -> Console:
     file = file or sys.stdout
     width = None if file.isatty() or os.environ.get("COLUMNS", "").isdigit() else WIDE
     return Console(file=file, width=width, markup=False, highlight=False, emoji=False)
+
+
+def below(text: str, indent: int, width: int) -> str:
+    """`text`, made visible, as lines of at most `width` columns that all begin `indent` columns in."""
+    margin = " " * indent
+    return textwrap.fill(
+        visible(text),
+        max(width, indent + 20),
+        initial_indent=margin,
+        subsequent_indent=margin,
+        break_on_hyphens=False,
+    )
+
+
+def cut(text: str, width: int) -> str:
+    """`text`, made visible, in exactly `width` columns: what is too long loses its middle. As it is if 0."""
+    shown = visible(text)
+    if len(shown) <= width or width == 0:
+        return shown.ljust(width)
+    end = (width - 1) // 2
+    return f"{shown[: width - 1 - end]}…{shown[len(shown) - end :]}"

@@ -8,6 +8,7 @@ in the evidence was written by agents and clusters, so on a terminal it is only 
 from __future__ import annotations
 
 import json
+import time
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ import typer
 
 from interlock.cli.errors import Failed
 from interlock.cli.query import EVIDENCE, evidence_path
-from interlock.cli.screen import WIDE, screen, visible
+from interlock.cli.screen import WIDE, below, cut, screen, visible
 from interlock.cli.up import CONFIG
 
 if TYPE_CHECKING:
@@ -46,18 +47,25 @@ def tail(
             f"{path} is a copy, to which nothing is added; use `interlock query`, or name a directory"
         )
     show = _as_json if as_json else _Lines(screen())
-    for record in records(path, last=last, follow=follow, denied=denied):
-        show(record)
+    try:
+        for record in records(path, last=last, follow=follow, denied=denied):
+            show(record)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
 
 
 def records(path: Path, *, last: int, follow: bool, denied: bool) -> Iterator[Event]:
     """What is to be shown, in order. Raises Failed if the directory holds no evidence."""
     from interlock.evidence import reading
+    from interlock.evidence.events import rfc3339
 
     try:
         begin, open_before = _beginning(path, last, denied)
         told = _Told(open_before)
+        now = rfc3339(time.time_ns() // 1000)
         for event in reading.tail(path, begin):
+            if event is not None and not follow and str(event.get("ts")) > now:
+                event = None
             found = told.idle() if event is None else told.event(event)
             yield from (record for record in found if not denied or _refused(record))
             if event is None and not follow:
@@ -110,7 +118,7 @@ class _Told:
             known = self._open.pop(event["request_id"], None)
             if known is not None:
                 yield exchange(known[0], event)
-        elif kind in NOTES:
+        elif kind in NOTES and not str(event.get("gateway")).startswith("doctor-"):
             yield note(event)
 
     def idle(self) -> Iterator[Event]:
@@ -172,52 +180,50 @@ def _as_json(record: Event) -> None:
 
 
 class _Lines:
-    """A line for each record: columns of fixed width, so that the eye can follow them."""
+    """A line for each record, in columns that do not move, and below it why something was refused."""
 
     def __init__(self, out: Console) -> None:
         from rich.text import Text
 
         self._text = Text
         self._out = out
-        self._width = out.width
-        spare = min(max(self._width - 80, 0), 80)
-        # time, who, verb, what, effect, rule, code, masked: 8 + 7 blanks + 6 + 6 + 3 + 10 and what is left
-        self._who, self._rule = 16 + spare // 5, 12 + spare // 5
-        self._what = max(self._width - 40 - self._who - self._rule - 1, 10) if self._width < WIDE else 1
+        # Beside time, verb, effect, code, masked and the blanks between: who, what and rule share what is left.
+        left = max(out.width - 40, 30) if out.width < WIDE else 0
+        self._who, self._rule = left * 2 // 7, left * 2 // 7
+        self._what = left - self._who - self._rule
 
     def __call__(self, record: Event) -> None:
         line = self._exchange(record) if record["what"] == "exchange" else self._note(record)
         self._out.print(line, soft_wrap=True)
         reason = record.get("end_reason") or record.get("reason")
         if reason and (_refused(record) or record["what"] != "exchange"):
-            self._out.print(self._text(f"         {visible(str(reason))}", style="dim"), overflow="fold")
+            self._out.print(self._text(below(str(reason), 9, self._out.width), style="dim"), soft_wrap=True)
 
     def _exchange(self, record: Event) -> Any:
-        effect = str(record["effect"])
-        ended = record["ended"]
+        effect, ended = str(record["effect"]), record["ended"]
+        style = COLOURS["fault"] if ended == "fault" else COLOURS.get(effect, "")
+        code = record["code"] or ("open" if ended is None else "-")
         masked = f"{record['masked']} masked" if record["masked"] else ""
-        style = COLOURS.get(effect, "") if ended in ("complete", None) else "yellow"
-        if ended == "fault":
-            style = COLOURS["fault"]
+        broken = f" {ended}" if ended not in ("complete", "fault", None) else ""
         return self._text.assemble(
             (_time(record), "dim"),
             " ",
-            (self._cut(_who(record), self._who), "bold"),
+            (cut(_who(record), self._who), "bold"),
             " ",
-            self._cut(str(record["verb"] or record["method"] or "-"), 6),
+            cut(str(record["verb"] or record["method"] or "-"), 6),
             " ",
-            self._cut(_target(record), self._what),
+            cut(_target(record), self._what),
             " ",
-            (self._cut(effect, 6), style),
+            (cut(effect, 6), style),
             " ",
-            self._cut(str(record["rule"] or f"({record['stage']})"), self._rule),
+            cut(str(record["rule"] or f"({record['stage']})"), self._rule),
             " ",
-            (self._cut(str(record["code"] or ("open" if ended is None else ended)), 4), style),
-            (masked, "yellow"),
+            (f"{code!s:<4}", style),
+            (f" {masked}" if masked else "", "yellow"),
+            (visible(broken), "dim"),
         )
 
     def _note(self, record: Event) -> Any:
-        refused = _refused(record)
         words = [
             record["what"].replace("_", " "),
             record["user_name"],
@@ -226,17 +232,10 @@ class _Lines:
         ]
         if record["refusal_id"]:
             words.append(f"id {record['refusal_id']}")
+        said = visible(" ".join(str(word) for word in words if word))
         return self._text.assemble(
-            (_time(record), "dim"),
-            " ",
-            (visible(" ".join(str(word) for word in words if word)), COLOURS["deny"] if refused else "blue"),
+            (_time(record), "dim"), " ", (said, COLOURS["deny"] if _refused(record) else "blue")
         )
-
-    def _cut(self, text: str, width: int) -> str:
-        shown = visible(text)
-        if self._width >= WIDE or len(shown) <= width:
-            return shown.ljust(width)
-        return shown[: width - 1] + "…"
 
 
 def _time(record: Event) -> str:
@@ -250,15 +249,12 @@ def _who(record: Event) -> str:
 
 
 def _target(record: Event) -> str:
-    """`pods/log shop/web-1`, or the path of what is no resource."""
+    """`pods/log shop/web-1`, `deployments.apps *`, or the path of what is no resource."""
     if not record["resource"]:
         return str(record["uri"] or "-").partition("?")[0]
-    kind = "/".join(filter(None, (record["resource"], record["subresource"])))
-    if record["api_group"]:
-        kind = f"{kind}.{record['api_group']}" if not record["subresource"] else kind
-    where = (
-        "/".join(filter(None, (record["namespace"], record["name"])))
-        if record["namespace"]
-        else record["name"]
-    )
-    return " ".join(filter(None, (kind, where or ("*" if not record["name"] else ""))))
+    group = f".{record['api_group']}".removesuffix(".k8s.io") if record["api_group"] else ""
+    kind = "/".join(filter(None, (f"{record['resource']}{group}", record["subresource"])))
+    name = record["name"] or ("*" if record["verb"] in ("list", "watch", "deletecollection") else "")
+    namespace = record["namespace"] if record["namespace"] != record["name"] else ""
+    where = "/".join(filter(None, (namespace, name)))
+    return f"{kind} {where}" if where else kind
