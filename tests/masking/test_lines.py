@@ -82,7 +82,9 @@ def test_after_a_private_key_on_a_long_line_the_rest_is_read():
     out = whole(line)
     assert "abc" not in out
     assert out.endswith(f"-----END RSA PRIVATE KEY----- token={T}\nplain\n")
-    out = whole(f"-----BEGIN RSA PRIVATE KEY-----\nabc-----END RSA PRIVATE KEY----- {'word ' * LIMIT}token={S}\n")
+    out = whole(
+        f"-----BEGIN RSA PRIVATE KEY-----\nabc-----END RSA PRIVATE KEY----- {'word ' * LIMIT}token={S}\n"
+    )
     assert "abc" not in out
     assert out.endswith(f"word token={T}\n")
 

@@ -33,7 +33,7 @@ TEXT_SUBRESOURCES = frozenset({"log", "proxy"})
 # What a body is when it does not say so itself: a patch, an item.
 KINDS = {("", "secrets"): "Secret", ("", "configmaps"): "ConfigMap"}
 
-EVENTS = frozenset({"ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR"})  # apimachinery, pkg/watch/watch.go
+EVENTS = ("ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR")  # apimachinery, pkg/watch/watch.go
 
 
 class Stream(Protocol):
