@@ -121,6 +121,16 @@ def test_it_tells_nobody_if_nobody_asked(monkeypatch: pytest.MonkeyPatch) -> Non
     listening.close()
 
 
+def test_signals_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    announcing = server._Announcing(server.uvicorn.Config(app), None)
+    with announcing.capture_signals():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) != before[0]
+    assert announcing.should_exit
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
 def test_an_ipv6_address_is_told_in_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
     class Bound:
         def getsockname(self) -> tuple[str, int, int, int]:
@@ -162,20 +172,25 @@ def test_a_host_that_is_none_says_so() -> None:
         listen("no-such-host.invalid", 0, tls=True)
 
 
-def test_a_process_ends_on_sigterm_and_leaves_the_port(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_ends_in_order_on_a_signal_and_leaves_the_port(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     script = tmp_path / "serving.py"
     script.write_text(
-        "import sys\n"
+        "import os, sys\n"
         f"sys.path[:0] = {[str(Path(server.__file__).parents[2]), str(Path(__file__).parents[1])]!r}\n"
         "from console.test_server import app\n"
         "from interlock.console.server import listen, run\n"
-        "run(app, listen('127.0.0.1', 0, tls=False), ready_fd=1)\n"
+        "run(app, listen('127.0.0.1', 0, tls=False), ready_fd=os.dup(1))\n"
+        "print('closed what it opened', flush=True)\n"
     )
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
         assert httpx.get(url, trust_env=False).status_code == 200
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) in (0, -signal.SIGTERM)
+        process.send_signal(number)
+        assert process.stdout.read() == "closed what it opened\n"
+        assert process.wait(20) == 0
     with pytest.raises(httpx.ConnectError):
         httpx.get(url, trust_env=False)

@@ -125,7 +125,7 @@ async def test_the_opening_is_recorded_with_all_but_secrets_and_claims(house: Ho
             "idle_seconds": 600,
             "expires_at": house.now + 3600,
             "ended_at": None,
-            "method": "oidc",
+            "how": "oidc",
             "client_ip": IP,
             "token_expires_at": house.now + 900,
         }
@@ -331,7 +331,7 @@ async def test_an_identity_token_as_bearer_has_one_session_for_each_cluster(hous
     assert await house.service.open_for(identity, "dev", IP) == first
     assert (await house.service.open_for(identity, "prod", IP)).session.cluster == "prod"
     assert house.told() == ["session_opened"] * 2
-    assert house.events[0]["method"] == "oidc-bearer"
+    assert house.events[0]["how"] == "oidc-bearer"
 
 
 async def test_many_at_once_open_one(house: House) -> None:

@@ -7,9 +7,13 @@ in clear, and no request line is logged.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import os
+import signal
 import socket
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -105,6 +109,25 @@ class _Announcing(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, ready_fd: int | None) -> None:
         super().__init__(config)
         self._ready_fd = ready_fd
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT end the serving, and only that.
+
+        Uvicorn's own would raise the signal again when it has stopped, and kill the process before its caller
+        has closed what it opened.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {
+            number: signal.signal(number, self.handle_exit) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -45,7 +45,7 @@ from interlock.identity.sessions import (
 Record = Callable[[Mapping[str, object]], Awaitable[None]]
 """Makes one event durable in the evidence, and returns when it is; raises if it cannot.
 
-An event's `type` is `session_opened` or `session_renewed` (with `method`, `client_ip`, `token_expires_at`),
+An event's `type` is `session_opened` or `session_renewed` (with `how`, `client_ip`, `token_expires_at`),
 `session_ended` (with `reason`), each with what `_event` tells of the session; or `session_refused`, with `id`
 (which the caller is told), `reason`, `verified`, `at`, and what is known of session and principal. Times are
 Unix seconds.
@@ -149,7 +149,7 @@ class TokenService:
             _event(
                 "session_renewed",
                 session,
-                method="session-token",
+                how="session-token",
                 client_ip=client_ip,
                 token_expires_at=expires_at,
             )
@@ -224,13 +224,13 @@ class TokenService:
         )
 
     async def _store(
-        self, session: Session, hash: bytes, expires_at: float, method: str, replaces: str | None = None
+        self, session: Session, hash: bytes, expires_at: float, how: str, replaces: str | None = None
     ) -> bool:
         await self._tell(
             _event(
                 "session_opened",
                 session,
-                method=method,
+                how=how,
                 client_ip=session.opened_from,
                 token_expires_at=expires_at,
             )
