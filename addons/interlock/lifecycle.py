@@ -26,6 +26,7 @@ from typing import Any
 
 import httpx
 from mitmproxy import exceptions
+from sqlalchemy import make_url
 
 from interlock import authority, config, front_door, proxy, stack
 from interlock.documents import DocumentError
@@ -114,6 +115,7 @@ class Lifecycle:
         self._workers: list[subprocess.Popen[bytes]] = []
         if workers > 1 or one_of_several:
             self._share_ports()
+        _make_parent(self.gateway.state)
         self.state = State(self.gateway.state)
         self.journal = Journal(self.gateway.evidence.directory)
         ensure_recorder(self.gateway.evidence.directory)
@@ -234,8 +236,8 @@ class Lifecycle:
 
     def _policy_event(self, policies: PolicySet) -> events.PolicyLoaded:
         files = [
-            events.PolicyFile(path=str(file), sha256=hashlib.sha256(file.read_bytes()).hexdigest())
-            for file in self._policy_files()
+            events.PolicyFile(path=str(path), sha256=hashlib.sha256(text.encode()).hexdigest())
+            for path, text in policies.files.items()
         ]
         rules = sum(len(policy.spec.rules) for policy in policies.policies)
         return events.PolicyLoaded(ts=now_us(), digest=policies.digest, files=tuple(files), rules=rules)
@@ -333,6 +335,13 @@ class Lifecycle:
         temporary = self.ready_file.with_name(self.ready_file.name + ".new")
         temporary.write_text(json.dumps(ready) + "\n")
         temporary.replace(self.ready_file)
+
+
+def _make_parent(url: str) -> None:
+    """The folder of a SQLite file: a new gateway's state may lie where nothing is yet."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite" and parsed.database:
+        Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _chosen(address: config.Address) -> config.Address:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from interlock.exchange import Exchange, Refusal
 from interlock.identity.bearer import Bearers
-from interlock.identity.sessions import NoSession, Session, StateAway
+from interlock.identity.sessions import Away, NoSession, Session
 
 
 class Authentication:
@@ -27,7 +27,7 @@ class Authentication:
             )
         except NoSession as no:
             raise Refusal(401, no.reason) from None
-        except StateAway as away:
+        except Away as away:
             raise Refusal(
                 503,
                 "sessions cannot be checked just now, so nothing passes; try again shortly",

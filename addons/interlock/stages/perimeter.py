@@ -67,9 +67,9 @@ class Perimeter:
                 store.add_cert(X509.from_cryptography(authority))
             if material.client is not None:
                 chain, key = material.client
-                context.use_certificate(X509.from_cryptography(chain[0]))
+                context.use_certificate(chain[0])
                 for extra in chain[1:]:
-                    context.add_extra_chain_cert(X509.from_cryptography(extra))
+                    context.add_extra_chain_cert(extra)
                 context.use_privatekey(key)
                 context.check_privatekey()
             known = self._contexts[cluster.name] = (material.fingerprint, context)
