@@ -1,8 +1,8 @@
 """Real gateways for tests: either way of running one, in front of any clusters, with identities to use.
 
-    with Running(tmp_path, [Upstream("dev", server, ca, token_file)], mode="up") as gateway:
-        token = gateway.session("dev", "ada@example.com", ["agents"])
-        gateway.kubectl("dev", token, "get", "pods")
+with Running(tmp_path, [Upstream("dev", server, ca, token_file)], mode="up") as gateway:
+    token = gateway.session("dev", "ada@example.com", ["agents"])
+    gateway.kubectl("dev", token, "get", "pods")
 """
 
 from __future__ import annotations
@@ -270,5 +270,7 @@ class Running:
     # Evidence
 
     def evidence(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        with duckdb.connect(str(Path(self.ready["evidence"]) / "evidence.duckdb"), read_only=True) as connection:
+        with duckdb.connect(
+            str(Path(self.ready["evidence"]) / "evidence.duckdb"), read_only=True
+        ) as connection:
             return connection.execute(sql, list(parameters)).fetchall()

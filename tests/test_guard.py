@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 import wsproto.frame_protocol as ws
+
+from gateways import ALLOW_ALL
 from interlock import stack
 from interlock.config import Address, Server
 from interlock.evidence import events
@@ -24,8 +26,6 @@ from interlock.guard import HOOKS, Fault, Guard, plan
 from interlock.identity.principal import Principal
 from interlock.identity.sessions import NoSession, Session, SessionState
 from interlock.policy.files import load_policies
-
-from gateways import ALLOW_ALL
 from wire import HOST, PORT, Closing, Wire
 
 SECRET = b"the-raw-secret-value-71c0"

@@ -75,7 +75,10 @@ class Wire:
         context = Context(self.client, make_options())
         context.server = self.server
         self.layer = HttpLayer(context, HTTPMode.transparent)
-        self.transports = {self.client: SimpleNamespace(writer=None), self.server: SimpleNamespace(writer=None)}
+        self.transports = {
+            self.client: SimpleNamespace(writer=None),
+            self.server: SimpleNamespace(writer=None),
+        }
         if guard.master is not None:
             guard.master.connections[self.client.id] = self
         guard._tunnels[self.client.id] = "dev"
