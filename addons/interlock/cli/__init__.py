@@ -24,11 +24,11 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("up", help="Serve: gateway, recorder and console, from one configuration file.")(up.up)
-app.command("init", help="Write a working gateway.yaml, policy and authority for a real cluster.")(init.init)
-app.command("kubeconfig", help="Print a kubeconfig for the agent; no secret is in it.")(kubeconfig.kubeconfig)
-app.command("doctor", help="Find what would keep the gateway from its work, and what to do.")(doctor.doctor)
-app.command("query")(query.query)
-app.command("tail")(tail.tail)
+app.command("init", short_help="Set up a gateway before a real cluster.")(init.init)
+app.command("kubeconfig", short_help="Print a kubeconfig for an agent.")(kubeconfig.kubeconfig)
+app.command("doctor", short_help="Check all that the gateway needs.")(doctor.doctor)
+app.command("query", short_help="Ask the evidence, in SQL.")(query.query)
+app.command("tail", short_help="Follow what the gateway decides.")(tail.tail)
 app.command("demo", help="Show the whole walk on this machine: no cluster, no network.")(demo.demo)
 
 

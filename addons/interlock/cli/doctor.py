@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import statistics
 import tempfile
 import time
@@ -28,12 +27,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from interlock.cli.errors import Failed, lines
+from interlock.cli.listeners import taken
 from interlock.cli.screen import below, screen, visible
 from interlock.cli.up import CONFIG
 
 if TYPE_CHECKING:
     from interlock.cli.api_server import ApiServer, Reply
-    from interlock.config import Address, Cluster, Gateway, OpenIdProvider
+    from interlock.config import Cluster, Gateway, OpenIdProvider
     from interlock.evidence.journal import Journal
 
 Level = Literal["ok", "warn", "fail"]
@@ -293,37 +293,11 @@ def _listeners(gateway: Gateway, running: _Running | None) -> Iterator[Finding]:
             "fail", "gateway", f"runs, and opens no session: {running.reason}", "see the findings above"
         )
         return
-    taken = False
-    for key, address in _addresses(gateway):
-        if (error := _cannot_listen(address)) is not None:
-            taken = True
-            yield Finding(
-                "fail", "gateway", f"{key}: {address}: {error}", "stop what is there, or choose another"
-            )
-    if not taken:
-        yield Finding("warn", "gateway", "does not run", "interlock up --config FILE")
-
-
-def _addresses(gateway: Gateway) -> Iterator[tuple[str, Address]]:
-    yield "listen.proxy", gateway.listen.proxy
-    yield "listen.console", gateway.listen.console
-    for i, cluster in enumerate(gateway.clusters):
-        if cluster.reverse is not None:
-            yield f"clusters[{i}].reverse", cluster.reverse
-
-
-def _cannot_listen(address: Address) -> str | None:
-    """Why nobody could listen there now; None if it is possible."""
-    try:
-        family, kind, protocol, _, where = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM
-        )[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(where)
-    except OSError as error:
-        return (error.strerror or "cannot be used").lower()
-    return None
+    in_the_way = taken(gateway)
+    for reason in in_the_way:
+        yield Finding("fail", "gateway", reason)
+    if not in_the_way:
+        yield Finding("warn", "gateway", "does not run", f"interlock up --config {gateway.path}")
 
 
 # ------------------------------------------------------------------------------------------- the evidence
@@ -368,12 +342,13 @@ def _journal(gateway: Gateway) -> tuple[Journal | None, Finding]:
 
     directory = gateway.evidence.directory
     there = next(parent for parent in (directory, *directory.parents) if parent.exists())
-    if there == directory and there.stat().st_uid != os.geteuid():
+    owner, own = there.stat().st_uid, os.geteuid()
+    if owner != own and (there == directory or own == 0):
         # Files of ours there would be files that the gateway's recorder cannot read.
         return None, Finding(
             "fail",
             "journal",
-            f"{directory} belongs to another user (uid {there.stat().st_uid})",
+            f"{there} belongs to another user (uid {owner})",
             "run as that user",
         )
     try:

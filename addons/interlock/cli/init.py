@@ -30,7 +30,7 @@ from interlock.cli.screen import visible
 
 if TYPE_CHECKING:
     from interlock.cli.api_server import ApiServer
-    from interlock.config import Server
+    from interlock.config import Authority, Server
 
 AUDIENCE = "interlock"
 AGENTS = (
@@ -43,12 +43,12 @@ PORTS = {"proxy": 8080, "console": 8090, "reverse": 8443}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A context of a kubeconfig, as far as a gateway needs it. ca: PEM."""
+    """A context of a kubeconfig, as far as a gateway needs it. authority: certificates, and nothing else."""
 
     kubeconfig: Path
     context: str
     server: Server
-    ca: bytes
+    authority: Authority
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,53 +144,57 @@ def read_place(path: Path, context: str | None) -> Place:
     except ValidationError as error:
         reason = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
         raise Failed(f"{path}: the server of context {visible(wanted)}: {reason}") from None
-    return Place(path, wanted, server, _ca(entry, path, wanted))
+    return Place(path, wanted, server, _authority(entry, path, wanted))
 
 
 def _named(config: Mapping[str, Any], kind: str, name: object) -> Mapping[str, Any]:
-    for item in config.get(kind) or ():
-        if isinstance(item, dict) and item.get("name") == name:
-            return item
-    return {}
+    return next((item for item in _items(config, kind) if item.get("name") == name), {})
 
 
 def _names(config: Mapping[str, Any], kind: str) -> list[str]:
-    return [visible(str(item.get("name"))) for item in config.get(kind) or () if isinstance(item, dict)]
+    return [visible(str(item.get("name"))) for item in _items(config, kind)]
 
 
-def _ca(entry: Mapping[str, Any], path: Path, context: str) -> bytes:
+def _items(config: Mapping[str, Any], kind: str) -> list[Mapping[str, Any]]:
+    found = config.get(kind)
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, tuple) else []
+
+
+def _authority(entry: Mapping[str, Any], path: Path, context: str) -> Authority:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from interlock.config import Authority
+
     data, file = entry.get("certificate-authority-data"), entry.get("certificate-authority")
     if isinstance(data, str) and data:
+        source = f"{path}: certificate-authority-data of context {visible(context)}"
         try:
-            return base64.b64decode(data, validate=True)
+            pem = base64.b64decode(data, validate=True)
         except binascii.Error:
-            raise Failed(
-                f"{path}: certificate-authority-data of context {visible(context)} is not base64"
-            ) from None
-    if isinstance(file, str) and file:
-        return (path.parent / file).read_bytes()
-    raise Failed(
-        f"{path}: the cluster of context {visible(context)} names no certificate-authority; add the one that "
-        "its API server's certificate chains to (certificate-authority: FILE)"
-    )
+            raise Failed(f"{source} is not base64; copy it again") from None
+    elif isinstance(file, str) and file:
+        source = str(path.parent / file)
+        pem = (path.parent / file).read_bytes()
+    else:
+        raise Failed(
+            f"{path}: the cluster of context {visible(context)} names no certificate-authority; add the one that "
+            "its API server's certificate chains to (certificate-authority: FILE)"
+        )
+    try:
+        certificates = tuple(x509.load_pem_x509_certificates(pem))
+    except ValueError:
+        raise Failed(f"{source} holds no certificate in PEM (BEGIN CERTIFICATE)") from None
+    # Written anew: what else stands in the file, a key for one, stays there.
+    return Authority(source, b"".join(c.public_bytes(Encoding.PEM) for c in certificates), certificates)
 
 
 def _reach(place: Place) -> ApiServer:
     """The API server, once it has answered and taken the credential. Raises CredentialError, DocumentError, Failed."""
-    from cryptography import x509
-
     from interlock.cli.api_server import ApiServer
-    from interlock.config import Authority
     from interlock.credential import from_kubeconfig
 
-    try:
-        authority = Authority("", place.ca, tuple(x509.load_pem_x509_certificates(place.ca)))
-    except ValueError:
-        raise Failed(
-            f"{place.kubeconfig}: the certificate-authority of context {visible(place.context)} is no "
-            "certificate in PEM (BEGIN CERTIFICATE)"
-        ) from None
-    api = ApiServer(place.server, authority, from_kubeconfig(place.kubeconfig, place.context))
+    api = ApiServer(place.server, place.authority, from_kubeconfig(place.kubeconfig, place.context))
     reply = api.get("/version")
     if reply.code == 401:
         raise Failed(
@@ -389,7 +393,6 @@ def render(
     place: Place, cluster: str, agents: Issuer, act_as: str, ports: Mapping[str, int]
 ) -> dict[str, bytes]:
     """The files, by name. Nothing of a credential is in them."""
-    quoted = json.dumps  # a JSON string is one in YAML too
     values = {
         "cluster": cluster,
         "server": str(place.server),
@@ -417,10 +420,15 @@ def render(
         "policy.yaml": POLICY.format(cluster=cluster, subject=subject),
     }
     written = {file: content.encode() for file, content in files.items()}
-    written[f"{cluster}-ca.pem"] = place.ca
+    written[f"{cluster}-ca.pem"] = place.authority.pem
     if agents.jwks is not None:
         written[f"{cluster}-jwks.json"] = agents.jwks
     return written
+
+
+def quoted(text: str) -> str:
+    """`text` in YAML: a JSON string is one there too, but for escapes of half characters."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def publish(directory: Path, files: Mapping[str, bytes], *, force: bool) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 import typer
 
 from interlock.cli.errors import Failed
+from interlock.cli.init import quoted
 from interlock.cli.screen import visible
 from interlock.cli.up import CONFIG
 
@@ -93,9 +95,14 @@ def from_server(server: str) -> list[Way]:
     """The ways of a running gateway, from its console at `server`. Raises Failed."""
     import httpx
 
+    from interlock.identity.oidc import check_url
+
     url = server.rstrip("/")
-    if urlsplit(url).scheme not in ("http", "https") or "@" in url:
-        raise Failed("--server: expected the console's URL, such as http://127.0.0.1:8090")
+    try:
+        # Whoever could change the answer on its way would choose whom the agent trusts.
+        check_url("--server", url)
+    except ValueError as error:
+        raise Failed(f"{error}; give the console's URL, such as http://127.0.0.1:8090") from None
     try:
         answer = httpx.get(f"{url}/api/v1/clusters", timeout=SECONDS, trust_env=False)
         items = answer.json()["items"] if answer.status_code == 200 else None
@@ -219,7 +226,6 @@ def _reachable(url: str, host: str | None) -> str:
 
 def render(way: Way, address: str, *, reverse: bool, token_file: Path | None, namespace: str | None) -> str:
     """The kubeconfig, in YAML. `address` is the proxy's URL, or with `reverse` the listener's."""
-    quoted = json.dumps  # a JSON string is one in YAML too
     entry = [f"server: {quoted(address if reverse else way.server)}"]
     if not reverse:
         entry.append(f"proxy-url: {quoted(address)}")
@@ -232,7 +238,7 @@ def render(way: Way, address: str, *, reverse: bool, token_file: Path | None, na
     else:
         user = [
             "    # No credential stands here. Exchange an identity token (in the file ID_TOKEN) for a session token:",
-            *(f"    #   {line}" for line in exchange_command(way)),
+            *(f"    #   {visible(line)}" for line in exchange_command(way)),
             "    # and name the file that it is in: tokenFile: /path/of/the/session-token",
             "    {}",
         ]
@@ -262,10 +268,10 @@ def render(way: Way, address: str, *, reverse: bool, token_file: Path | None, na
 def exchange_command(way: Way) -> list[str]:
     """The lines of a shell command that exchanges an identity token for a session token (RFC 8693)."""
     return [
-        f"curl -sS {way.console}/oauth2/token \\",
+        f"curl -sS {shlex.quote(way.console)}/oauth2/token \\",
         f"  -d grant_type={EXCHANGE} \\",
         "  -d subject_token_type=urn:ietf:params:oauth:token-type:jwt \\",
-        f"  --data-urlencode subject_token@ID_TOKEN -d audience={way.cluster} |",
+        f"  --data-urlencode subject_token@ID_TOKEN -d audience={shlex.quote(way.cluster)} |",
         """  python3 -c 'import json, sys; a = json.load(sys.stdin); print(a.get("access_token") or sys.exit(str(a)))'""",
     ]
 

@@ -36,7 +36,7 @@ def tail(
     config: Annotated[Path, CONFIG] = Path("rules/gateway.yaml"),
     evidence: Annotated[Path | None, EVIDENCE] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
-    denied: Annotated[bool, typer.Option(help="Only what was refused, or failed.")] = False,
+    denied: Annotated[bool, typer.Option("--denied", help="Only what was refused, or failed.")] = False,
     last: Annotated[int, typer.Option("--last", "-n", min=0, help="Begin with so many of the past.")] = 10,
     follow: Annotated[bool, typer.Option(help="Go on with what comes.")] = True,
 ) -> None:
@@ -256,5 +256,5 @@ def _target(record: Event) -> str:
     kind = "/".join(filter(None, (f"{record['resource']}{group}", record["subresource"])))
     name = record["name"] or ("*" if record["verb"] in ("list", "watch", "deletecollection") else "")
     namespace = record["namespace"] if record["namespace"] != record["name"] else ""
-    where = "/".join(filter(None, (namespace, name)))
+    where = f"{namespace}/{name}" if namespace else name
     return f"{kind} {where}" if where else kind

@@ -32,7 +32,9 @@ def up(
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("interlock").setLevel(logging.INFO)
 
-    if one_of_several:
+    if not one_of_several:
+        _look(config, ready_file)
+    else:
         threading.Thread(target=_end_with_first, daemon=True).start()
 
     async def serve() -> None:
@@ -40,6 +42,18 @@ def up(
         await master.serve(life)
 
     asyncio.run(serve())
+
+
+def _look(config: Path, ready_file: Path | None) -> None:
+    """Raise Failed for what would fail only later, in words that are not for persons."""
+    from interlock.cli.errors import Failed
+    from interlock.cli.listeners import taken
+    from interlock.config import load
+
+    if ready_file is not None and not ready_file.absolute().parent.is_dir():
+        raise Failed(f"--ready-file: {ready_file.absolute().parent} is not a directory; create it first")
+    if in_the_way := taken(load(config)):
+        raise Failed("\n".join(in_the_way))
 
 
 def _end_with_first() -> None:
