@@ -364,6 +364,18 @@ def test_a_fault_of_the_disk_refuses_and_leaves_nothing_behind(
     assert fault["since"] <= fault["ts"]
 
 
+def test_a_disk_that_was_full_must_have_room_again(tmp_path, open_journal, monkeypatch):
+    journal = open_journal()
+    journal.commit(samples.request())
+    monkeypatch.setattr(module, "ROOM_BYTES", 1 << 80)
+    with failing(monkeypatch, "write", errno.ENOSPC):
+        refuses(journal)
+    time.sleep(0.05)
+    assert "no space left" in refuses(journal)
+    monkeypatch.undo()
+    assert recovered(journal) == 3
+
+
 def test_a_file_that_cannot_be_cut_back_keeps_the_journal_shut(tmp_path, open_journal, monkeypatch):
     journal = open_journal()
     journal.commit(samples.request())

@@ -131,6 +131,8 @@ def test_what_live_shows_and_what_main_keeps_are_the_same(evidence):
 def test_a_file_is_sealed_once_however_often_it_is_tried(evidence):
     file = evidence.write(1, 1, *samples.exchanges(2))
     evidence.seal(file)
+    evidence.store.prepare()
+    evidence.store.prepare()  # as by a recorder that starts again
     evidence.seal(file)
     evidence.store.publish()
     assert seqs(evidence, "main") == [1, 2, 3, 4]

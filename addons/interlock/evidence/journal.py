@@ -40,6 +40,8 @@ RETRY_SECONDS = 0.25
 STALL_SECONDS = 5.0
 GROUP_EVENTS = 2_000
 GROUP_BYTES = 4_000_000
+# A disk that was full must have room for more than the next record before it counts as well again.
+ROOM_BYTES = 1_000_000
 # What may wait for the disk before callers are refused: events count as 2 KB beside their bodies.
 PENDING_BYTES = 64_000_000
 EVENT_BYTES = 2_000
@@ -398,6 +400,9 @@ class Journal:
             if error.errno not in (errno.ENOENT, errno.ESTALE):
                 raise
             self._salvage()
+        room = os.fstatvfs(self._file.descriptor)
+        if room.f_bavail * room.f_frsize < ROOM_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         record = events.Health(
             ts=self._now(),
             kind="journal_unwritable",

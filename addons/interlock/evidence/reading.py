@@ -57,9 +57,9 @@ def open_evidence(path: Path) -> duckdb.DuckDBPyConnection:
 def query(connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object] = ()) -> Result:
     """Runs one statement. EvidenceUnreadable with DuckDB's own words if it cannot be answered."""
     try:
-        cursor = connection.execute(sql, list(parameters))
-        columns = tuple(column[0] for column in cursor.description or ())
-        return Result(columns, cursor.fetchall())
+        connection.execute(sql, list(parameters))
+        columns = tuple(column[0] for column in connection.description or ())
+        return Result(columns, connection.fetchall() if columns else [])
     except duckdb.Error as error:
         raise EvidenceUnreadable(_first_line(error)) from None
 
@@ -82,13 +82,17 @@ def tail(
             [since if since is not None else _NEVER],
         ).rows
     seen = {log: int(seq) for log, seq, _ in logs}
-    for _, _, leaf in sorted(event for _, _, known in logs for event in known or ()):
-        yield orjson.loads(leaf)
-    follower = _Follower(journal, newest, seen)
+    before = [
+        orjson.loads(leaf) for _, _, leaf in sorted(event for _, _, known in logs for event in known or ())
+    ]
+    return _follow(before, _Follower(journal, newest, seen), poll)
+
+
+def _follow(found: list[dict[str, Any]], follower: _Follower, poll: float) -> Iterator[dict[str, Any] | None]:
     while True:
-        events_now = follower.read()
-        yield from events_now
-        if not events_now:
+        yield from found
+        found = follower.read()
+        if not found:
             yield None
             time.sleep(poll)
 

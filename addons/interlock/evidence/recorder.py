@@ -29,8 +29,10 @@ from interlock.evidence.store import PUBLISHED, Store
 POLL_SECONDS = 0.25
 # How long a recorder waits for its first gateway.
 GRACE_SECONDS = 15.0
-# A publication costs a copy of the store: at most this share of the time goes into it.
-PUBLISH_SHARE = 0.1
+# A publication costs a copy of the store: at most this share of the time goes into it, but it is not put off for
+# longer than this. Readers miss nothing meanwhile: what is sealed and not published is still in the journal.
+PUBLISH_SHARE = 0.2
+PUBLISH_SECONDS = 30.0
 # Sealed journal files stay for readers of older copies, and as a second truth, but not without bound.
 RETAIN_SECONDS = 24 * 3600.0
 RETAIN_BYTES = 1 << 30
@@ -145,7 +147,9 @@ def _record(recorder: Recorder, lock: int, gateways: int, stop: threading.Event,
             if missing or (recorder.unpublished and (ending or time.monotonic() > may_publish)):
                 began = time.monotonic()
                 recorder.publish()
-                may_publish = time.monotonic() + (time.monotonic() - began) / PUBLISH_SHARE
+                may_publish = time.monotonic() + min(
+                    (time.monotonic() - began) / PUBLISH_SHARE, PUBLISH_SECONDS
+                )
             failure = ""
         except (duckdb.Error, OSError) as error:
             message = f"evidence cannot be sealed and stays in the journal: {_first_line(error)}"
