@@ -13,6 +13,7 @@ import hashlib
 import tempfile
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 from interlock.evidence import events
@@ -37,26 +38,45 @@ def request(body: bytes) -> tuple[events.Request, dict[str, bytes]]:
     return event, {digest: body} if digest else {}
 
 
-async def caller(journal: Journal, count: int, body_bytes: int, waits: list[float]) -> None:
-    for _ in range(count):
-        body = (uuid.uuid4().hex * (body_bytes // 32)).encode()
-        event, bodies = request(body)
+type Prepared = tuple[events.Request, dict[str, bytes]]
+
+
+async def caller(journal: Journal, prepared: list[Prepared], waits: list[float]) -> None:
+    for event, bodies in prepared:
         began = time.perf_counter()
         await journal.append(event, bodies)
         waits.append(time.perf_counter() - began)
 
 
-async def measure(directory: Path, callers: int, count: int, body_bytes: int) -> str:
+@dataclass(frozen=True)
+class Written:
+    """What `callers` tasks saw: events a second, and for each event seconds of processor time and of waiting."""
+
+    callers: int
+    body_bytes: int
+    rate: float
+    cpu: float
+    p50: float
+    p99: float
+
+
+async def measure(directory: Path, callers: int, count: int, body_bytes: int) -> Written:
     journal = Journal(directory, "bench")
+    count = max(count, callers)
+    prepared = [request((uuid.uuid4().hex * (body_bytes // 32)).encode()) for _ in range(count)]
     waits: list[float] = []
     wall, cpu = time.perf_counter(), time.process_time()
-    await asyncio.gather(*(caller(journal, count // callers, body_bytes, waits) for _ in range(callers)))
+    await asyncio.gather(*(caller(journal, prepared[n::callers], waits) for n in range(callers)))
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     journal.close()
     waits.sort()
-    return (
-        f"{callers:>7} {body_bytes:>6} {len(waits) / wall:>10,.0f} {cpu / len(waits) * 1e6:>9.1f} "
-        f"{waits[len(waits) // 2] * 1e3:>8.2f} {waits[len(waits) * 99 // 100] * 1e3:>8.2f}"
+    return Written(
+        callers=callers,
+        body_bytes=body_bytes,
+        rate=len(waits) / wall,
+        cpu=cpu / len(waits),
+        p50=waits[len(waits) // 2],
+        p99=waits[len(waits) * 99 // 100],
     )
 
 
@@ -76,7 +96,12 @@ def main() -> None:
     for callers, body_bytes in ((1, 0), (64, 0), (512, 0), (2048, 0), (64, 5120)):
         with tempfile.TemporaryDirectory(dir=options.directory) as directory:
             count = options.events if callers > 1 else options.events // 10
-            print(asyncio.run(measure(Path(directory), callers, count, body_bytes)), flush=True)
+            written = asyncio.run(measure(Path(directory), callers, count, body_bytes))
+        print(
+            f"{written.callers:>7} {written.body_bytes:>6} {written.rate:>10,.0f} {written.cpu * 1e6:>9.1f} "
+            f"{written.p50 * 1e3:>8.2f} {written.p99 * 1e3:>8.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
