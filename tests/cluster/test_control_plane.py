@@ -79,6 +79,15 @@ def test_a_deployment_runs(control_plane: ControlPlane, namespace: str) -> None:
     assert {p["spec"]["nodeName"] for p in pods} == {"node-0"}
 
 
+def test_the_node_renews_its_lease_so_that_pods_stay_ready(control_plane: ControlPlane) -> None:
+    def renewed() -> str:
+        lease = ("-n", "kube-node-lease", "get", "lease", "node-0", "-o", "jsonpath={.spec.renewTime}")
+        return control_plane.kubectl(*lease, check=False).stdout
+
+    first = eventually(renewed)
+    assert eventually(lambda: renewed() != first)
+
+
 def test_a_job_completes(control_plane: ControlPlane, namespace: str) -> None:
     control_plane.kubectl("-n", namespace, "create", "job", "once", "--image=none")
     control_plane.kubectl("-n", namespace, "wait", "--for=condition=Complete", "job/once", "--timeout=30s")
