@@ -33,6 +33,20 @@ def test_a_refusal_becomes_a_status() -> None:
     assert replies.status(replies.method_not_allowed())["details"] == {}
 
 
+def test_answers_have_their_types() -> None:
+    assert replies.json_answer(201, {"a": 1}) == Answer(
+        201, (("Content-Type", "application/json"),), b'{"a":1}'
+    )
+    assert replies.text(200, "é").body == "é".encode()
+    assert replies.encoded(200, b"x", "application/yaml").headers == (("Content-Type", "application/yaml"),)
+
+
+def test_a_bookmark_ends_the_initial_events(rows: dict[str, Resource]) -> None:
+    made = replies.bookmark(rows["pods"], 7)
+    assert (made["kind"], made["metadata"]["resourceVersion"]) == ("Pod", "7")
+    assert made["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+
 def test_a_tagged_document_is_sent_once() -> None:
     first = replies.tagged(_request(), {"a": 1})
     tag = dict(first.headers)["ETag"]
@@ -140,6 +154,7 @@ def test_json_and_yaml_bodies_are_read(media_type: str | None, body: bytes) -> N
         ("application/vnd.kubernetes.protobuf", b"k8s\x00", 415),
         ("application/cbor", b"", 415),
         ("application/json", b"[]", 400),
+        ("application/json", b'{"metadata": []}', 400),
         ("application/json", b"", 400),
         ("application/json", b"{", 400),
         ("application/json", b"\xff", 400),
@@ -182,6 +197,14 @@ def test_a_version_is_a_number() -> None:
     assert replies.version("17") == 17
     with pytest.raises(Refused):
         replies.version("x")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0", 0), ("17", 17), ("", None), ("-1", None), ("²", None), ("1e3", None), ("9" * 19, None)],
+)
+def test_numbers_are_plain(text: str, value: int | None) -> None:
+    assert replies.number(text) == value
 
 
 def test_base64url_without_padding() -> None:

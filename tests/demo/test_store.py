@@ -1,6 +1,7 @@
 """The store keeps objects, versions and events as a Kubernetes API does."""
 
 import base64
+import threading
 from typing import Any
 
 import pytest
@@ -86,6 +87,23 @@ def test_a_dry_run_changes_nothing(store: Store, rows: Rows) -> None:
     store.delete(rows["pods"], live, dry_run=True)
     assert [event.type for event in heard] == ["ADDED"]
     assert store.objects(rows["pods"])[1] == [live]
+
+
+def test_a_cluster_scoped_object_has_no_namespace(store: Store, rows: Rows) -> None:
+    made = store.create(rows["nodes"], "", _named("n"))
+    assert "namespace" not in made["metadata"]
+    assert store.get(rows["nodes"], "", "n") == made
+
+
+def test_nothing_changes_while_it_is_still(store: Store, rows: Rows) -> None:
+    other = threading.Thread(target=lambda: store.create(rows["pods"], "shop", _named("a")))
+    with store.still():
+        other.start()
+        other.join(0.05)
+        assert other.is_alive()
+        assert store.objects(rows["pods"])[1] == []
+    other.join()
+    assert len(store.objects(rows["pods"])[1]) == 1
 
 
 def test_lists_are_in_order_and_of_one_namespace(store: Store, rows: Rows) -> None:
@@ -177,6 +195,21 @@ def test_every_change_is_told_in_order_even_when_a_listener_writes(store: Store,
     made = store.create(rows["pods"], "shop", _named("a"))
     assert heard == [("ADDED", "1001"), ("MODIFIED", "1002")]
     assert made["status"] == {"phase": "Running"}
+
+
+def test_a_listener_that_fails_does_not_silence_the_others(store: Store, rows: Rows) -> None:
+    heard: list[str] = []
+
+    def failing(event: Event) -> None:
+        if event.object["metadata"]["name"] == "bad":
+            raise RuntimeError("a listener's own fault")
+
+    store.subscribe(failing)
+    store.subscribe(lambda event: heard.append(event.object["metadata"]["name"]))
+    with pytest.raises(RuntimeError):
+        store.create(rows["pods"], "shop", _named("bad"))
+    store.create(rows["pods"], "shop", _named("good"))
+    assert heard == ["good"]
 
 
 def test_a_watch_resumes_where_it_stopped(store: Store, rows: Rows) -> None:

@@ -26,6 +26,7 @@ class Served:
         self.reply: Callable[[Request], Reply] = lambda request: Answer(200, (), b"ok")
         self.port = 0
         self.clients: list[asyncio.StreamWriter] = []
+        self.tasks: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -52,12 +53,11 @@ class Served:
 @asynccontextmanager
 async def _serving() -> AsyncIterator[Served]:
     served = Served()
-    tasks: set[asyncio.Task[Any]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task
-        tasks.add(task)
+        served.tasks.add(task)
         await wire.serve(reader, writer, served.handle)
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
@@ -70,9 +70,9 @@ async def _serving() -> AsyncIterator[Served]:
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
-        for task in tasks:
+        for task in served.tasks:
             task.cancel()
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        ended = await asyncio.gather(*served.tasks, return_exceptions=True)
         faults = [e for e in ended if isinstance(e, Exception)]
         assert faults == []
 
@@ -224,6 +224,15 @@ async def test_a_request_sent_during_a_stream_is_served_after_it(served: Served)
     step.set()
     assert (await reader.read()).endswith(b"after")
     writer.close()
+
+
+async def test_a_connection_that_is_cancelled_is_cut_off(served: Served) -> None:
+    reader, writer = await served.open()
+    writer.write(_get(close=False))
+    await reader.readuntil(b"ok")
+    for task in served.tasks:
+        task.cancel()
+    assert await asyncio.wait_for(reader.read(), 5) == b""
 
 
 async def test_raw_bytes_go_out_as_they_are_and_end_the_connection(served: Served) -> None:

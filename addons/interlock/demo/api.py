@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import yaml
 
-from interlock.demo import discovery, patch, printing, replies
+from interlock.demo import discovery, patch, printing, replies, shapes
 from interlock.demo.attributes import Attributes, attributes
 from interlock.demo.bulk import Bulk
 from interlock.demo.connect import execute, forward
@@ -25,7 +25,7 @@ from interlock.demo.record import Record
 from interlock.demo.replies import json_answer
 from interlock.demo.resources import Object, Resource
 from interlock.demo.shell import Shell
-from interlock.demo.store import Event, Refused, Store
+from interlock.demo.store import Event, Refused, Store, invalid
 from interlock.demo.wire import Answer, Pieces, Reply, Request, Socket, Upgrade
 from interlock.demo.workloads import Line, Logs, container_of, environment, files
 
@@ -155,7 +155,8 @@ class Api:
         if seen.subresource:
             return await self._subresource(request, seen, row)
         handler = _VERBS.get(seen.verb)
-        if handler is None or seen.verb not in row.verbs:
+        nameless = seen.verb in ("update", "patch") and not seen.name
+        if handler is None or seen.verb not in row.verbs or nameless:
             raise replies.method_not_allowed()
         return handler(self, request, seen, row)
 
@@ -212,7 +213,7 @@ class Api:
         if self.bulk and self.bulk.holds(row, seen.namespace):
             items += range(self.bulk.count) if wanted(self.bulk.object(0)) else ()
         start = replies.continued(seen.first("continue"))
-        limit = int(seen.first("limit")) if seen.first("limit").isdigit() else 0
+        limit = replies.number(seen.first("limit")) or 0
         page = items[start : start + limit] if limit else items[start:]
         metadata: Object = {"resourceVersion": str(version)}
         left = len(items) - start - len(page)
@@ -243,7 +244,11 @@ class Api:
         )
 
     def _watch(self, request: Request, seen: Attributes, row: Resource) -> Answer:
-        return Answer(200, (("Content-Type", replies.JSON),), self._events(request, seen, row))
+        return Answer(
+            200,
+            (("Content-Type", replies.JSON),),
+            self._events(seen, row, replies.selection(seen), replies.shape(request)),
+        )
 
     def _create(self, request: Request, seen: Attributes, row: Resource) -> Answer:
         if seen.name:
@@ -271,8 +276,8 @@ class Api:
             if media_type != "application/apply-patch+yaml":
                 raise
             self.store.get(self._rows["", "v1", "namespaces"], "", seen.namespace) if row.namespaced else None
-            body = patch.apply({}, replies.loaded(request.body))
-            body.setdefault("metadata", {}).setdefault("name", seen.name)
+            body = self._patched(request, media_type, {})
+            body["metadata"] = {"name": seen.name, **(body.get("metadata") or {})}
             made = self.store.create(row, seen.namespace if row.namespaced else "", body, dry_run=dry_run)
             return self._one(request, 201, made, row)
         made = self.store.update(row, live, self._patched(request, media_type, live), dry_run=dry_run)
@@ -326,6 +331,7 @@ class Api:
             raise Refused(bad.code, "BadRequest" if bad.code == 400 else "Invalid", bad.reason) from None
         if not isinstance(made, dict):
             raise Refused(400, "BadRequest", "the patched document is not an object")
+        shapes.check(made)
         problem = replies.not_base64(made)
         if problem:
             quoted = orjson.dumps(made).decode()
@@ -371,9 +377,8 @@ class Api:
             return replies.encoded(code, yaml.safe_dump(item).encode(), "application/yaml")
         return json_answer(code, item)
 
-    async def _events(self, request: Request, seen: Attributes, row: Resource) -> Pieces:
+    async def _events(self, seen: Attributes, row: Resource, wanted: replies.Selection, shape: str) -> Pieces:
         """Watch events as JSON lines, each a piece of its own, until `timeoutSeconds` or the client ends it."""
-        wanted, shape = replies.selection(seen), replies.shape(request)
         queue: asyncio.Queue[Event] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         headed = True
@@ -395,49 +400,32 @@ class Api:
         since = seen.first("resourceVersion")
         initial = since in ("", "0") or seen.flag("sendInitialEvents")
         try:
-            version, missed = self.store.subscribe(tell, None if initial else replies.version(since))
+            with self.store.still():
+                version, missed = self.store.subscribe(tell, None if initial else replies.version(since))
+                objects = self.store.objects(row, seen.namespace)[1] if initial else []
         except Refused as expired:
             yield orjson.dumps({"type": "ERROR", "object": replies.status(expired)}) + b"\n"
             return
         try:
-            if initial:
-                version, objects = self.store.objects(row, seen.namespace)
-                for item in objects:
-                    if wanted(item):
-                        yield line("ADDED", item)
-                if seen.flag("sendInitialEvents") and seen.flag("allowWatchBookmarks"):
-                    ended = {
-                        "resourceVersion": str(version),
-                        "annotations": {"k8s.io/initial-events-end": "true"},
-                    }
-                    yield (
-                        orjson.dumps(
-                            {
-                                "type": "BOOKMARK",
-                                "object": {
-                                    "kind": row.kind,
-                                    "apiVersion": row.api_version,
-                                    "metadata": ended,
-                                },
-                            }
-                        )
-                        + b"\n"
-                    )
+            for item in objects:
+                if wanted(item):
+                    yield line("ADDED", item)
+            if initial and seen.flag("sendInitialEvents") and seen.flag("allowWatchBookmarks"):
+                yield orjson.dumps({"type": "BOOKMARK", "object": replies.bookmark(row, version)}) + b"\n"
             for event in missed:
                 for kind, item in replies.seen_through(event, row, seen.namespace, wanted):
                     yield line(kind, item)
             yield b""  # the headers go out now, though no event may come for hours
-            seconds = seen.first("timeoutSeconds")
-            deadline = loop.time() + int(seconds) if seconds.isdigit() and seconds != "0" else None
+            seconds = replies.number(seen.first("timeoutSeconds"))
+            deadline = loop.time() + seconds if seconds else None
             while True:
                 try:
                     async with asyncio.timeout_at(deadline):
                         event = await queue.get()
                 except TimeoutError:
                     return
-                if event.version > version:
-                    for kind, item in replies.seen_through(event, row, seen.namespace, wanted):
-                        yield line(kind, item)
+                for kind, item in replies.seen_through(event, row, seen.namespace, wanted):
+                    yield line(kind, item)
         finally:
             self.store.unsubscribe(tell)
 
@@ -517,19 +505,25 @@ class Api:
         if not replies.dry_run(seen):
             self.tokens[token] = User(f"system:serviceaccount:{seen.namespace}:{seen.name}", accounts)
         seconds = printing.at(body, "spec.expirationSeconds", 3600)
+        if not 600 <= seconds <= 1 << 32:
+            raise invalid(
+                row,
+                seen.name,
+                "spec.expirationSeconds",
+                "Invalid value: may not specify a duration less than 10 minutes",
+            )
         expires = (self.store.now() + timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%SZ")
         return json_answer(201, {**body, "status": {"token": token, "expirationTimestamp": expires}})
 
     def _log(self, request: Request, seen: Attributes, row: Resource, live: Object) -> Answer:
         container = self._container(live, seen)
         stream = (seen.namespace, seen.name, container["name"])
-        tail = int(seen.first("tailLines")) if seen.first("tailLines").isdigit() else None
+        tail = replies.number(seen.first("tailLines"))
         stamped = seen.flag("timestamps")
         if seen.flag("follow"):
             return Answer(200, _PLAIN_TEXT, self._followed(stream, live, tail, stamped))
         body = b"".join(_log_line(line, stamped) for line in _tail(self.logs.lines(stream), tail))
-        limit = seen.first("limitBytes")
-        return Answer(200, _PLAIN_TEXT, body[: int(limit)] if limit.isdigit() else body)
+        return Answer(200, _PLAIN_TEXT, body[: replies.number(seen.first("limitBytes"))])
 
     async def _followed(
         self, stream: tuple[str, str, str], pod: Object, tail: int | None, stamped: bool
@@ -566,9 +560,8 @@ class Api:
                 f"unable to upgrade: no known subprotocol offered, of {', '.join(CHANNELS)}",
             )
         if seen.subresource == "portforward":
-            ports = [
-                int(port) for value in seen.every("ports") for port in value.split(",") if port.isdigit()
-            ]
+            given = [replies.number(port) for value in seen.every("ports") for port in value.split(",")]
+            ports = [port for port in given if port is not None and 0 < port < 1 << 16]
             return Upgrade((), known, lambda socket: forward(socket, ports))
         container = self._container(live, seen)
         if seen.subresource == "attach":

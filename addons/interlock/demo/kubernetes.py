@@ -33,6 +33,7 @@ from interlock.demo.api import Api, User
 from interlock.demo.bulk import Bulk
 from interlock.demo.controllers import Controllers
 from interlock.demo.faults import Fault
+from interlock.demo.printing import at
 from interlock.demo.record import Received, Record
 from interlock.demo.resources import RESOURCES
 from interlock.demo.store import Store
@@ -251,9 +252,9 @@ class Kubernetes:
             await asyncio.sleep(seconds)
             beat += 1
             for pod in self.api.store.objects(pods)[1]:
-                if pod["status"].get("phase") == "Running":
+                if at(pod, "status.phase") == "Running":
                     metadata = pod["metadata"]
-                    for container in pod["spec"]["containers"]:
+                    for container in at(pod, "spec.containers", ()):
                         stream = (metadata["namespace"], metadata["name"], container["name"])
                         self.api.logs.append(stream, f"heartbeat {beat} password={seed.PASSWORD}")
 

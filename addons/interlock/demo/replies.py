@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import yaml
 
+from interlock.demo import shapes
 from interlock.demo.attributes import Attributes
 from interlock.demo.resources import Object, Resource
 from interlock.demo.store import Event, Refused, field_selector, label_selector
@@ -140,6 +141,13 @@ def seen_through(
         yield ("MODIFIED" if before and after else "ADDED" if after else "DELETED"), item
 
 
+def bookmark(row: Resource, version: int) -> Object:
+    """The bookmark that ends the initial events of a watch (KEP-3157)."""
+    annotations = {"k8s.io/initial-events-end": "true"}
+    metadata = {"resourceVersion": str(version), "annotations": annotations}
+    return {"kind": row.kind, "apiVersion": row.api_version, "metadata": metadata}
+
+
 def body_of(request: Request) -> Object:
     """The request's body as an object. JSON (also with no content type) and YAML; 415 for others."""
     media_type = (request.header("content-type") or JSON).partition(";")[0].strip()
@@ -153,6 +161,7 @@ def body_of(request: Request) -> Object:
     body = loaded(request.body)
     if not isinstance(body, dict):
         raise Refused(400, "BadRequest", "the body of the request is not an object")
+    shapes.check(body)
     return body
 
 
@@ -192,9 +201,15 @@ def continued(token: str) -> int:
 
 
 def version(since: str) -> int:
-    if not since.isdigit():
+    found = number(since)
+    if found is None:
         raise Refused(400, "BadRequest", f'Invalid value: "{since}": strconv.ParseUint: invalid syntax')
-    return int(since)
+    return found
+
+
+def number(text: str) -> int | None:
+    """A number that is not negative and fits 63 bits (Go's int64), or None."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def unpadded(value: str) -> str:

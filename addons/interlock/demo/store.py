@@ -13,6 +13,7 @@ import re
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -201,6 +202,10 @@ class Store:
         with self._lock:
             self._listeners.remove(listener)
 
+    def still(self) -> AbstractContextManager[object]:
+        """Nothing changes while this is entered: a list and a subscription that fit together."""
+        return self._lock
+
     def stamp(self) -> str:
         """The present time as Kubernetes writes it (RFC 3339, seconds, UTC)."""
         return self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -261,10 +266,13 @@ class Store:
         self._untold.append(event)
         if len(self._untold) > 1:
             return  # a listener's own write: the loop below, further up the stack, will come to it
-        while self._untold:
-            for listener in tuple(self._listeners):
-                listener(self._untold[0])
-            self._untold.popleft()
+        try:
+            while self._untold:
+                for listener in tuple(self._listeners):
+                    listener(self._untold[0])
+                self._untold.popleft()
+        finally:
+            self._untold.clear()
 
 
 def check_secret(made: Object) -> None:
