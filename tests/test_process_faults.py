@@ -7,11 +7,14 @@ forwarded that was not signed, no raw secret byte comes out, and what came upstr
 from __future__ import annotations
 
 import json
+import os
 import re
+import resource
+import signal
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
@@ -19,10 +22,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 import faulty
-from gateways import ROOT, START, Mode, Running, Upstream
+from gateways import MODES, ROOT, START, Mode, Running, Upstream
 from interlock import stack
 from interlock.demo import seed
 from interlock.demo.kubernetes import Kubernetes, Options
@@ -253,3 +257,147 @@ def converse(proxy: str, server: str, ca: Path, data: bytes, seconds: float = PA
             except (ConnectionResetError, ssl.SSLEOFError):  # how a process that is gone closes
                 return heard
     return heard
+
+
+# What the gateway needs beside itself -------------------------------------------------------------------
+
+
+def process_ids(directory: Path, module: str) -> list[int]:
+    """Processes that run `python -m MODULE` for what lies in this directory."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = entry.read_bytes().split(b"\0")
+        except OSError:  # it ended meanwhile
+            continue
+        if module.encode() in command and any(str(directory).encode() in word for word in command):
+            found.append(int(entry.parent.name))
+    return found
+
+
+def eventually(what: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+    """The first true value of `what`, asked again and again; fails the test after `seconds`."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if value := what():
+            return value
+        time.sleep(0.1)
+    return pytest.fail(f"not within {seconds} s")
+
+
+def ready_now(running: Running) -> Any:
+    """The ready file as it is now: a console that was started again may have another port."""
+    return json.loads((running.directory / "ready.json").read_text())
+
+
+def serves(running: Running) -> bool:
+    try:
+        return httpx.get(ready_now(running)["console"] + "/healthz", timeout=5, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def test_a_console_and_a_recorder_that_were_killed_are_started_again(keeper: Running) -> None:
+    token = keeper.session("demo")
+    for module in ("interlock.evidence.recorder", "interlock.console"):
+        (before,) = process_ids(keeper.directory, module)
+        os.kill(before, signal.SIGKILL)
+        with keeper.client("demo", token) as client:
+            assert client.get("/version").status_code == 200, "the gateway did not do without"
+        eventually(lambda: [p for p in process_ids(keeper.directory, module) if p != before])
+    keeper.ready = eventually(lambda: serves(keeper) and ready_now(keeper))
+    assert keeper.session("demo") != token
+    sealed = "SELECT count(*) FROM main.journal_files"
+    ((count,),) = keeper.evidence(sealed)
+    os.kill(process_ids(keeper.directory, "interlock.console")[0], signal.SIGKILL)
+    # The dead console's journal is let go of, so that the new recorder has something to seal.
+    eventually(lambda: keeper.evidence(sealed)[0][0] > count)
+    keeper.ready = eventually(lambda: serves(keeper) and ready_now(keeper))
+
+
+# The disk -----------------------------------------------------------------------------------------------
+
+
+def journal_of(directory: Path, log: str = "gateway") -> Path:
+    """The file that the gateway writes now."""
+    return max(
+        (directory / "evidence" / "journal").glob(f"{log}-*"), key=lambda path: path.stat().st_mtime_ns
+    )
+
+
+@dataclass(frozen=True)
+class Full:
+    """No file of the gateway's process may grow: as on a full disk, and for this process alone."""
+
+    pid: int
+    directory: Path
+
+    def begin(self) -> None:
+        largest = max(path.stat().st_size for path in self.directory.glob("state.db*"))
+        assert largest < journal_of(self.directory).stat().st_size, "the state would be in the way first"
+        self._limit(journal_of(self.directory).stat().st_size + 100)
+
+    def end(self) -> None:
+        self._limit(resource.RLIM_INFINITY)
+
+    def _limit(self, size: int) -> None:
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+@dataclass(frozen=True)
+class ReadOnly:
+    """The journal's folder takes no further files."""
+
+    pid: int
+    directory: Path
+
+    def begin(self) -> None:
+        (self.directory / "evidence" / "journal").chmod(0o550)
+
+    def end(self) -> None:
+        (self.directory / "evidence" / "journal").chmod(0o750)
+
+
+class Unprivileged(Running):
+    """A gateway that file permissions hold for, even if the tests are run by root."""
+
+    def command(self) -> list[str]:
+        drop = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"]
+        return [*(drop if os.geteuid() == 0 else []), *super().command()]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_disk_that_takes_nothing_refuses_and_recovers(tmp_path: Path, mode: Mode) -> None:
+    with (
+        Kubernetes.start(Options(directory=tmp_path / "cluster", pods=400)) as cluster,
+        Unprivileged(tmp_path / "gateway", [upstream(cluster)], mode=mode) as gateway,
+    ):
+        token = gateway.session("demo")
+        with gateway.client("demo", token) as client:
+            for limit in range(397, 400):  # some megabytes of evidence
+                assert client.get(f"/api/v1/namespaces/bulk/pods?limit={limit}").status_code == 200
+            for fault in (Full, ReadOnly):
+                disk = fault(ready_now(gateway)["pid"], gateway.directory)
+                disk.begin()
+                before = len(cluster.requests)
+                for method, path in (
+                    ("GET", "/version"),
+                    ("GET", "/api/v1/namespaces/shop/secrets/payments"),
+                    ("GET", "/api/v1/namespaces/shop/secrets?watch=true&timeoutSeconds=1"),
+                    ("DELETE", "/api/v1/namespaces/shop/secrets/payments"),
+                ):
+                    answer = client.request(method, path)
+                    assert answer.status_code == 503, (method, path, answer.text)
+                    assert answer.json()["kind"] == "Status"
+                    assert "\n" not in answer.json()["message"]
+                assert len(cluster.requests) == before, "a request went on that is in no evidence"
+                disk.end()
+                eventually(lambda: client.get("/version").status_code == 200)
+                assert client.get("/api/v1/namespaces/shop/secrets/payments").status_code == 200
+        sent = {received.audit_id for received in cluster.requests}
+        recorded = {str(row[0]) for row in gateway.evidence("SELECT id FROM live.requests")}
+        assert sent <= recorded
+        said = gateway.evidence("SELECT count FROM live.health_events WHERE kind = 'journal_unwritable'")
+        assert len(said) == 2, "a gap is not in the evidence"
+        assert gateway.evidence("SELECT * FROM live.promise_3_violations") == []
+        assert "Traceback" not in gateway.log()

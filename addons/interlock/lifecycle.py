@@ -43,6 +43,8 @@ from interlock.state import State
 log = logging.getLogger("interlock")
 
 RELOAD_EVERY = 1.0  # seconds between two looks at the policy files
+REVIVE_EVERY = 1.0  # seconds between two looks at whether recorder and console still run
+RECORDER_WITHIN = 5.0  # seconds for a recorder's new start; a longer one is looked at again
 STOP_WITHIN = 8.0  # seconds for the recorder's last seal
 WORKERS_WITHIN = 60.0  # seconds for all workers to serve
 
@@ -181,6 +183,7 @@ class Lifecycle:
             await asyncio.to_thread(self._start_workers)
         if self.ready_file is not None:
             self._write_ready_file(listeners)
+        self._tasks.append(asyncio.create_task(self._watch_processes(listeners)))
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -233,6 +236,37 @@ class Lifecycle:
                 continue
             self.policies = policies
             log.info("policies reloaded: %s", policies.digest[:12])
+
+    async def _watch_processes(self, listeners: dict[str, Any]) -> None:
+        """Recorder and console are started again when they have ended, whatever ended them. What does not succeed
+        is said once, and tried again; the journal keeps the evidence meanwhile."""
+        said = ""
+        while True:
+            await asyncio.sleep(REVIVE_EVERY)
+            try:
+                await asyncio.to_thread(self._revive, listeners)
+                said = ""
+            except OSError as error:
+                if str(error) != said:
+                    log.error("%s", error)
+                said = str(error)
+
+    def _revive(self, listeners: dict[str, Any]) -> None:
+        if not self._console_runs():
+            self.console = None
+            self._start_console(listeners)
+            if self.ready_file is not None:
+                self._write_ready_file(listeners)
+        ensure_recorder(self.gateway.evidence.directory, timeout=RECORDER_WITHIN)
+
+    def _console_runs(self) -> bool:
+        """Our own, as a process; another gateway's, by its port."""
+        if self.console is not None:
+            return self.console.poll() is None
+        address = self.gateway.listen.console
+        with contextlib.suppress(OSError), socket.create_connection((address.host, address.port), 1):
+            return True
+        return False
 
     def _policy_event(self, policies: PolicySet) -> events.PolicyLoaded:
         files = [
