@@ -379,7 +379,7 @@ def test_kubectl_errors_read_as_they_do_on_a_cluster(kubectl: Kubectl) -> None:
 def test_kubectl_follows_and_watches(cluster: Kubernetes, tmp_path: Path, what: str) -> None:
     with _client(cluster) as client:
         pod = client.get("/api/v1/namespaces/shop/pods").json()["items"][0]["metadata"]["name"]
-        arguments = ["logs", "-f", pod, "--tail=0"] if what == "log" else ["get", "configmaps", "-w"]
+        arguments = ["logs", "-f", pod] if what == "log" else ["get", "configmaps", "-w"]
         flag = "follow=true" if what == "log" else "watch=true"
         before = len(cluster.requests)
         with subprocess.Popen(
