@@ -79,9 +79,8 @@ class Processes:
 
 
 @pytest.fixture
-def processes(tmp_path):
-    made = Processes(tmp_path / "evidence")
-    made.directory.mkdir()
+def processes(directory):
+    made = Processes(directory)
     yield made
     made.end()
 

@@ -12,18 +12,10 @@ from interlock.evidence.reading import EvidenceUnreadable, open_evidence, query,
 from interlock.evidence.recorder import Recorder
 
 
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("fresh") / "evidence"
-    Recorder(directory).start()
-    return directory
-
-
 @pytest.fixture
-def directory(tmp_path, fresh):
-    shutil.copytree(fresh, tmp_path / "evidence")
-    Recorder(tmp_path / "evidence").publish()
-    return tmp_path / "evidence"
+def directory(directory):
+    Recorder(directory).publish()
+    return directory
 
 
 @pytest.fixture
@@ -184,6 +176,16 @@ def test_tail_of_what_was_sealed_while_it_looks(directory, journal):
 def test_tail_of_no_evidence_is_refused(tmp_path):
     with pytest.raises(EvidenceUnreadable):
         tail(tmp_path)
+
+
+def test_tail_where_no_journal_is_says_so(directory):
+    events = tail(directory, poll=0.001)
+    assert taken(events) == []
+    shutil.rmtree(directory / "journal")
+    with pytest.raises(EvidenceUnreadable, match="is not there"):
+        next(events)
+    with pytest.raises(EvidenceUnreadable, match="is not there"):
+        tail(directory)
 
 
 def test_tail_looks_again_after_a_while(directory, monkeypatch):

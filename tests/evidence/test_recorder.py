@@ -35,11 +35,11 @@ def logged(directory):
 
 
 @pytest.fixture
-def running(tmp_path):
+def running(directory):
     """Recorders in threads, ended with the test."""
     stops, threads, results = [], [], []
 
-    def start(directory=tmp_path, grace=60.0):
+    def start(directory=directory, grace=60.0):
         stop = threading.Event()
         thread = threading.Thread(target=lambda: results.append(recorder.run(directory, stop, grace=grace)))
         thread.start()
@@ -61,41 +61,43 @@ def is_ready(directory):
     ).read_bytes() == recorder.READY
 
 
-def test_the_evidence_is_there_when_the_recorder_is_ready(tmp_path, running):
+def test_the_evidence_is_there_when_the_recorder_is_ready(directory, running):
     running()
-    until(lambda: is_ready(tmp_path))
-    assert rows(tmp_path, "SELECT count(*) FROM live.timeline") == [(0,)]
-    assert locks.is_held(tmp_path / locks.RECORDER)
+    until(lambda: is_ready(directory))
+    assert rows(directory, "SELECT count(*) FROM live.timeline") == [(0,)]
+    assert locks.is_held(directory / locks.RECORDER)
 
 
-def test_a_second_recorder_ends_at_once(tmp_path, running):
+def test_a_second_recorder_ends_at_once(directory, running):
     running()
-    until(lambda: is_ready(tmp_path))
-    assert recorder.run(tmp_path, threading.Event()) is False
-    assert is_ready(tmp_path)
+    until(lambda: is_ready(directory))
+    assert recorder.run(directory, threading.Event()) is False
+    assert is_ready(directory)
 
 
-def test_what_a_gateway_has_left_behind_is_sealed_and_what_it_writes_is_not(tmp_path, running):
-    journal = Journal(tmp_path, rotate_bytes=2000)
+def test_what_a_gateway_has_left_behind_is_sealed_and_what_it_writes_is_not(directory, running):
+    journal = Journal(directory, rotate_bytes=2000)
     for event in samples.exchanges(3):
         journal.commit(event)
     running()
-    until(lambda: is_ready(tmp_path))
+    until(lambda: is_ready(directory))
     journal.commit(samples.started())
-    until(lambda: logged(tmp_path))
-    assert logged(tmp_path) == list(range(1, 1 + len(logged(tmp_path))))
-    assert len(logged(tmp_path)) < 7
-    assert rows(tmp_path, "SELECT count(*) FROM live.log") == [(7,)]
+    until(lambda: logged(directory))
+    assert logged(directory) == list(range(1, 1 + len(logged(directory))))
+    assert len(logged(directory)) < 7
+    assert rows(directory, "SELECT count(*) FROM live.log") == [(7,)]
     journal.close()
-    until(lambda: logged(tmp_path) == [1, 2, 3, 4, 5, 6, 7])
-    assert rows(tmp_path, "SELECT count(*) FROM live.log WHERE starts_with(gateway_id, 'gateway-')") == [(7,)]
+    until(lambda: logged(directory) == [1, 2, 3, 4, 5, 6, 7])
+    assert rows(directory, "SELECT count(*) FROM live.log WHERE starts_with(gateway_id, 'gateway-')") == [
+        (7,)
+    ]
 
 
-def test_it_ends_after_its_last_gateway(tmp_path, running):
-    journal = Journal(tmp_path)
-    other = Journal(tmp_path)
+def test_it_ends_after_its_last_gateway(directory, running):
+    journal = Journal(directory)
+    other = Journal(directory)
     _, thread = running(grace=0.0)
-    until(lambda: is_ready(tmp_path))
+    until(lambda: is_ready(directory))
     journal.commit(samples.started())
     journal.close()
     time.sleep(3 * recorder.POLL_SECONDS)
@@ -104,14 +106,14 @@ def test_it_ends_after_its_last_gateway(tmp_path, running):
     thread.join(60)
     assert not thread.is_alive()
     assert running.results == [True]
-    assert logged(tmp_path) == [1]
-    assert not locks.is_held(tmp_path / locks.RECORDER)
+    assert logged(directory) == [1]
+    assert not locks.is_held(directory / locks.RECORDER)
 
 
-def test_it_waits_for_its_first_gateway_and_not_for_ever(tmp_path, running):
+def test_it_waits_for_its_first_gateway_and_not_for_ever(directory, running):
     _, thread = running(grace=1.5)
-    until(lambda: is_ready(tmp_path))
-    journal = Journal(tmp_path)
+    until(lambda: is_ready(directory))
+    journal = Journal(directory)
     time.sleep(2)
     assert thread.is_alive()
     journal.close()
@@ -121,46 +123,57 @@ def test_it_waits_for_its_first_gateway_and_not_for_ever(tmp_path, running):
     assert not thread.is_alive()
 
 
-def test_when_it_is_told_to_end_it_seals_first(tmp_path, running, monkeypatch):
+def test_when_it_is_told_to_end_it_seals_first(directory, running, monkeypatch):
     monkeypatch.setattr(recorder, "POLL_SECONDS", 30.0)
     stop, thread = running()
-    until(lambda: is_ready(tmp_path))
-    journal = Journal(tmp_path)
+    until(lambda: is_ready(directory))
+    journal = Journal(directory)
     journal.commit(samples.started())
     journal.close()
     stop.set()
     thread.join(60)
-    assert logged(tmp_path) == [1]
+    assert logged(directory) == [1]
 
 
-def test_a_deleted_copy_is_published_again(tmp_path, running):
+def test_a_deleted_copy_is_published_again(directory, running):
     running()
-    until(lambda: is_ready(tmp_path))
-    (tmp_path / "evidence.duckdb").unlink()
-    until((tmp_path / "evidence.duckdb").exists)
-    assert logged(tmp_path) == []
+    until(lambda: is_ready(directory))
+    (directory / "evidence.duckdb").unlink()
+    until((directory / "evidence.duckdb").exists)
+    assert logged(directory) == []
 
 
-def test_a_directory_that_is_taken_away_is_left_to_its_next_recorder(tmp_path, running):
-    _, thread = running(tmp_path / "evidence")
-    until(lambda: is_ready(tmp_path / "evidence"))
-    (tmp_path / "evidence").rename(tmp_path / "away")
-    thread.join(60)
-    assert not thread.is_alive()
-    assert not (tmp_path / "evidence").exists()
-
-
-def test_a_lock_that_was_replaced_is_no_longer_its_own(tmp_path, running):
+def test_a_directory_that_is_taken_away_is_left_to_its_next_recorder(directory, running):
     _, thread = running()
-    until(lambda: is_ready(tmp_path))
-    (tmp_path / locks.RECORDER).unlink()
-    (tmp_path / locks.RECORDER).touch()
+    until(lambda: is_ready(directory))
+    directory.rename(directory.parent / "away")
+    thread.join(60)
+    assert not thread.is_alive()
+    assert not directory.exists()
+
+
+def test_a_journal_that_is_taken_away_does_not_hold_it(directory, running, capfd):
+    journal = Journal(directory)
+    _, thread = running()
+    until(lambda: is_ready(directory))
+    (directory / "journal").rename(directory / "away")
+    journal.close()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert "No such file" in capfd.readouterr().err
+
+
+def test_a_lock_that_was_replaced_is_no_longer_its_own(directory, running):
+    _, thread = running()
+    until(lambda: is_ready(directory))
+    (directory / locks.RECORDER).unlink()
+    (directory / locks.RECORDER).touch()
     thread.join(60)
     assert not thread.is_alive()
 
 
-def test_what_cannot_be_sealed_now_is_said_once_and_sealed_later(tmp_path, running, monkeypatch, capfd):
-    stays, ends = Journal(tmp_path), Journal(tmp_path)
+def test_what_cannot_be_sealed_now_is_said_once_and_sealed_later(directory, running, monkeypatch, capfd):
+    stays, ends = Journal(directory), Journal(directory)
     ends.commit(samples.started())
     monkeypatch.setattr(recorder, "POLL_SECONDS", 0.01)
     true_seal, failures = Recorder.seal, []
@@ -173,35 +186,35 @@ def test_what_cannot_be_sealed_now_is_said_once_and_sealed_later(tmp_path, runni
 
     monkeypatch.setattr(Recorder, "seal", failing)
     running()
-    until(lambda: is_ready(tmp_path))
+    until(lambda: is_ready(directory))
     failures.append(1)
     ends.close()
-    until(lambda: logged(tmp_path) == [1])
+    until(lambda: logged(directory) == [1])
     stays.close()
     assert len(failures) == 20
     said = capfd.readouterr().err.splitlines()
     assert said == ["evidence cannot be sealed and stays in the journal: [Errno 28] No space left on device"]
 
 
-def test_an_end_that_cannot_seal_leaves_it_to_the_next_recorder(tmp_path, running, monkeypatch, capfd):
-    journal = Journal(tmp_path)
+def test_an_end_that_cannot_seal_leaves_it_to_the_next_recorder(directory, running, monkeypatch, capfd):
+    journal = Journal(directory)
     journal.commit(samples.started())
     true_seal = Recorder.seal
 
     def failing(self):
-        if is_ready(tmp_path):
+        if is_ready(directory):
             raise OSError(28, "No space left on device")
         return true_seal(self)
 
     monkeypatch.setattr(Recorder, "seal", failing)
     _, thread = running()
-    until(lambda: is_ready(tmp_path))
+    until(lambda: is_ready(directory))
     journal.close()
     thread.join(60)
     assert "No space left" in capfd.readouterr().err
     monkeypatch.undo()
     running(grace=0.0)[1].join(60)
-    assert logged(tmp_path) == [1]
+    assert logged(directory) == [1]
 
 
 # One round after another -----------------------------------------------------------------------------------------
@@ -217,10 +230,10 @@ def write(directory, number, first, count=1, log="gateway-0123abcd"):
     return path
 
 
-def test_files_are_sealed_in_order_and_not_past_one_that_is_in_use(tmp_path):
-    rounds = Recorder(tmp_path)
-    paths = [write(tmp_path, number, number) for number in (1, 2, 3)]
-    other = write(tmp_path, 1, 1, log="gateway-11111111")
+def test_files_are_sealed_in_order_and_not_past_one_that_is_in_use(directory):
+    rounds = Recorder(directory)
+    paths = [write(directory, number, number) for number in (1, 2, 3)]
+    other = write(directory, 1, 1, log="gateway-11111111")
     held = locks.open_lock(paths[1])
     locks.try_lock(held, 2)
     assert [(f.path, ended) for f, ended in rounds.sealable().items()] == [(paths[0], False), (other, True)]
@@ -233,10 +246,10 @@ def test_files_are_sealed_in_order_and_not_past_one_that_is_in_use(tmp_path):
     assert [f.number for f in rounds.sealable()] == [2, 3, 1]
 
 
-def test_old_and_too_many_sealed_files_are_deleted_but_never_the_newest(tmp_path):
-    rounds = Recorder(tmp_path, retain_seconds=100.0, retain_bytes=1 << 30)
-    paths = [write(tmp_path, number, number) for number in (1, 2, 3, 4)]
-    unsealed = write(tmp_path, 1, 1, log="gateway-11111111")
+def test_old_and_too_many_sealed_files_are_deleted_but_never_the_newest(directory):
+    rounds = Recorder(directory, retain_seconds=100.0, retain_bytes=1 << 30)
+    paths = [write(directory, number, number) for number in (1, 2, 3, 4)]
+    unsealed = write(directory, 1, 1, log="gateway-11111111")
     for age, path in zip((300, 200, 50, 300), paths, strict=True):
         os.utime(path, (time.time() - age,) * 2)
     os.utime(unsealed, (time.time() - 300,) * 2)
@@ -249,37 +262,46 @@ def test_old_and_too_many_sealed_files_are_deleted_but_never_the_newest(tmp_path
     assert [path.exists() for path in paths] == [False, False, False, True]
 
 
-def test_a_round_begins_where_the_last_recorder_ended(tmp_path):
-    first = Recorder(tmp_path)
-    write(tmp_path, 1, 1)
+def test_a_file_that_was_never_finished_is_deleted_when_it_is_old(directory):
+    rounds = Recorder(directory)
+    old, young = (directory / "journal" / f"gateway-0123abcd-00000002.{name}.new" for name in ("aa", "bb"))
+    old.touch()
+    young.touch()
+    os.utime(old, (time.time() - 2 * recorder.RETAIN_SECONDS,) * 2)
+    rounds.expire()
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_a_round_begins_where_the_last_recorder_ended(directory):
+    first = Recorder(directory)
+    write(directory, 1, 1)
     first.start()
-    write(tmp_path, 2, 2)
+    write(directory, 2, 2)
     assert first.seal() == 1
-    second = Recorder(tmp_path)  # the first was killed before it could publish
+    second = Recorder(directory)  # the first was killed before it could publish
     second.start()
-    assert logged(tmp_path) == [1, 2]
+    assert logged(directory) == [1, 2]
     assert second.seal() == 0
 
 
 # The process -----------------------------------------------------------------------------------------------------
 
 
-def test_the_process_ends_quietly_if_another_records(tmp_path, running, capfd, monkeypatch):
+def test_the_process_ends_quietly_if_another_records(directory, running, capfd, monkeypatch):
     monkeypatch.setattr(recorder.signal, "signal", lambda *_: None)
     running()
-    until(lambda: is_ready(tmp_path))
-    assert recorder.main(["--directory", str(tmp_path)]) == 0
+    until(lambda: is_ready(directory))
+    assert recorder.main(["--directory", str(directory)]) == 0
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_process_says_in_one_line_why_it_cannot_start(tmp_path, capfd, monkeypatch):
+def test_the_process_says_in_one_line_why_it_cannot_start(directory, capfd, monkeypatch):
     monkeypatch.setattr(recorder.signal, "signal", lambda *_: None)
-    (tmp_path / "private").mkdir()
-    (tmp_path / "private" / "store.duckdb").write_bytes(b"no database")
-    assert recorder.main(["--directory", str(tmp_path)]) == 1
+    (directory / "private" / "store.duckdb").write_bytes(b"no database")
+    assert recorder.main(["--directory", str(directory)]) == 1
     said = capfd.readouterr().err
     assert said.count("\n") == 1
-    assert f"the recorder of {tmp_path} cannot start: " in said
+    assert f"the recorder of {directory} cannot start: " in said
 
 
 def test_the_process_gives_way_to_gateways(monkeypatch, capfd):
@@ -292,15 +314,15 @@ def test_the_process_gives_way_to_gateways(monkeypatch, capfd):
     assert "--directory" in capfd.readouterr().out
 
 
-def test_the_process_ends_on_a_signal(tmp_path, monkeypatch):
+def test_the_process_ends_on_a_signal(directory, monkeypatch):
     handlers = {}
     monkeypatch.setattr(recorder.signal, "signal", handlers.__setitem__)
 
     def run(directory, stop, *, grace):
-        assert (directory, grace) == (tmp_path, 7.0)
+        assert (directory, grace) == (directory, 7.0)
         handlers[recorder.signal.SIGTERM](15, None)
         return stop.is_set()
 
     monkeypatch.setattr(recorder, "run", run)
-    assert recorder.main(["--directory", str(tmp_path), "--grace", "7"]) == 0
+    assert recorder.main(["--directory", str(directory), "--grace", "7"]) == 0
     assert set(handlers) == {recorder.signal.SIGTERM, recorder.signal.SIGINT}

@@ -17,20 +17,9 @@ DOCS = Path(__file__).parents[2] / "docs" / "evidence.md"
 LOG = "gateway-0123abcd"
 
 
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
-    """A directory whose store is prepared and published, to be copied: making its views takes a while."""
-    directory = tmp_path_factory.mktemp("fresh") / "evidence"
-    evidence = Store(directory, samples.now)
-    evidence.prepare()
-    evidence.publish()
-    return directory
-
-
 @pytest.fixture
-def evidence(tmp_path, fresh):
-    shutil.copytree(fresh, tmp_path / "evidence")
-    made = Store(tmp_path / "evidence", samples.now)
+def evidence(directory):
+    made = Store(directory, samples.now)
     made.publish()
     return Evidence(made)
 
@@ -131,7 +120,6 @@ def test_what_live_shows_and_what_main_keeps_are_the_same(evidence):
 def test_a_file_is_sealed_once_however_often_it_is_tried(evidence):
     file = evidence.write(1, 1, *samples.exchanges(2))
     evidence.seal(file)
-    evidence.store.prepare()
     evidence.store.prepare()  # as by a recorder that starts again
     evidence.seal(file)
     evidence.store.publish()
@@ -349,6 +337,20 @@ def test_a_sealed_file_is_not_opened_by_readers(evidence):
     evidence.write(2, 2, samples.policy())
     assert seqs(evidence, "live") == [1, 2]
     assert evidence.rows("SELECT count(*) FROM live.timeline") == [(2,)]
+
+
+def test_a_published_copy_can_take_the_stores_place(evidence):
+    evidence.seal(evidence.write(1, 1, *samples.exchanges(1)))
+    evidence.store.publish()
+    second = evidence.write(2, 3, samples.started())
+    evidence.seal(second)
+    kept = evidence.directory / "private" / "store.duckdb"
+    kept.write_bytes((evidence.directory / "evidence.duckdb").read_bytes())
+    assert evidence.store.sealed() == {(LOG, 1)}
+    evidence.store.prepare()
+    evidence.seal(second)
+    evidence.store.publish()
+    assert seqs(evidence, "main") == [1, 2, 3]
 
 
 def test_a_copy_that_is_too_old_to_be_completed_says_so(evidence):

@@ -166,6 +166,17 @@ def test_values_of_the_wrong_kind_are_null_and_break_nothing(evidence):
     assert "au3_violations" in evidence.violations()
 
 
+@pytest.mark.parametrize(
+    "text", ["", "\0", "a\0b", "\x1f\x7f\u2028", "é😀", "'\"\\\\n", "null", "x" * 100_000], ids=ascii
+)
+def test_any_text_is_there_as_it_was(evidence, text):
+    sent = samples.request(user_agent=text, groups=(text, "a"), decision=samples.decision(reason=text))
+    evidence(sent, samples.response(sent, findings=(samples.finding(path=text),)))
+    assert evidence.row("SELECT user_agent, groups FROM requests") == (text, [text, "a"])
+    assert evidence.row("SELECT reason FROM decisions") == (text,)
+    assert evidence.row("SELECT path FROM findings") == (text,)
+
+
 def test_a_session_is_one_row_with_its_end(evidence):
     opened = samples.session()
     evidence(

@@ -75,7 +75,7 @@ def tail(
     journal = directory / "journal"
     with open_evidence(directory) as connection:
         # Looked up before the query: what comes after it is in these files or in later ones.
-        newest = {file.gateway_id: file.number for file in lines.journal_files(journal)}
+        newest = {file.gateway_id: file.number for file in _files(journal)}
         logs = query(
             connection,
             "SELECT gateway_id, max(seq), list((ts, seq, leaf)) FILTER (ts >= make_timestamp($1)) FROM log GROUP BY gateway_id",
@@ -113,7 +113,7 @@ class _Follower:
     def read(self) -> list[dict[str, Any]]:
         """What was added since the last call, by time."""
         added: list[dict[str, Any]] = []
-        for file in lines.journal_files(self.journal):
+        for file in _files(self.journal):
             if file.number >= self.newest.get(file.gateway_id, 0):
                 with contextlib.suppress(FileNotFoundError):
                     added += self._read_file(file)
@@ -135,6 +135,15 @@ class _Follower:
                 self.seen[file.gateway_id] = event["seq"]
                 yield event
         self.offsets[file.path] = whole
+
+
+def _files(journal: Path) -> list[lines.JournalFile]:
+    try:
+        return lines.journal_files(journal)
+    except FileNotFoundError:
+        raise EvidenceUnreadable(
+            f"{journal} is not there: events can be followed only where they are written"
+        ) from None
 
 
 def _first_line(error: Exception) -> str:

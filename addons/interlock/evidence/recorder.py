@@ -11,6 +11,7 @@ gateways' journals keep everything. It ends by itself after the last gateway, or
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import os
 import signal
@@ -89,13 +90,20 @@ class Recorder:
         batch.update((file, True) for log, file in last.items() if log not in held)
         return batch
 
+    def is_done(self) -> bool:
+        """Whether all that can be sealed is in the published copy."""
+        return not self.unpublished and not self.sealable()
+
     def publish(self) -> None:
         self.store.publish()
         self.unpublished = False
         self.expire()
 
     def expire(self) -> None:
-        """Deletes sealed files that are old or too many; never the newest of a log, which says where it stands."""
+        """Deletes sealed files that are old or too many; never the newest of a log, which says where it stands.
+
+        And what a gateway that was killed while it made its next file has left of that.
+        """
         files = lines.journal_files(self.store.journal)
         newest = {file.gateway_id: file for file in files}
         left = self.retain_bytes
@@ -106,6 +114,10 @@ class Recorder:
             left -= status.st_size
             if left < 0 or self.now() / 1e6 - status.st_mtime > self.retain_seconds:
                 file.path.unlink()
+        for unborn in self.store.journal.glob("*.new"):
+            with contextlib.suppress(FileNotFoundError):
+                if self.now() / 1e6 - unborn.stat().st_mtime > self.retain_seconds:
+                    unborn.unlink()
 
 
 def run(directory: Path, stop: threading.Event, *, grace: float = GRACE_SECONDS) -> bool:
@@ -134,17 +146,18 @@ def run(directory: Path, stop: threading.Event, *, grace: float = GRACE_SECONDS)
 def _record(recorder: Recorder, lock: int, gateways: int, stop: threading.Event, grace_ends: float) -> None:
     failure = ""
     may_publish = 0.0
-    ending = False
-    while not ending:
-        ending = stop.wait(POLL_SECONDS)
-        if recorder.served or time.monotonic() > grace_ends:
-            ending = locks.try_lock(gateways, fcntl.LOCK_EX) or ending
+    while True:
+        stopping = stop.wait(POLL_SECONDS)
+        alone = (recorder.served or time.monotonic() > grace_ends) and locks.try_lock(gateways, fcntl.LOCK_EX)
         if not _is_ours(lock, recorder.directory / locks.RECORDER):
             return  # the directory was taken away; another recorder may serve what is there now
         try:
+            if alone and (failure or recorder.is_done()):
+                return
+            fcntl.flock(gateways, fcntl.LOCK_UN)  # a gateway that starts now need not wait for the last round
             recorder.seal()
             missing = not (recorder.directory / PUBLISHED).exists()
-            if missing or (recorder.unpublished and (ending or time.monotonic() > may_publish)):
+            if missing or (recorder.unpublished and (alone or stopping or time.monotonic() > may_publish)):
                 began = time.monotonic()
                 recorder.publish()
                 may_publish = time.monotonic() + min(
@@ -156,6 +169,8 @@ def _record(recorder: Recorder, lock: int, gateways: int, stop: threading.Event,
             if message != failure:
                 print(message, file=sys.stderr, flush=True)
             failure = message
+        if stopping:
+            return
 
 
 def _is_ours(descriptor: int, path: Path) -> bool:

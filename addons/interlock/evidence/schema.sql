@@ -1,5 +1,5 @@
 -- The evidence's tables. `main` holds what is sealed; `live` (made by the recorder) has the same names and adds
--- the journal's tail. The signed truth is `log`: every other table, but `bodies` and the recorder's own
+-- the journal's tail. The record itself is `log`: every other table, but `bodies` and the recorder's own
 -- bookkeeping, is what the macro of its name makes of the log, so it can be derived again at any time, by
 -- anyone. A macro's JSON structure is the table's column list.
 --

@@ -96,7 +96,7 @@ class Store:
 
     def prepare(self) -> None:
         """Brings the store to this version's schema; what is derived from the log is derived again if it differs."""
-        version = hashlib.sha256(f"{SCHEMA}{VIEWS}{_LINES}{self.journal}".encode()).hexdigest()
+        version = hashlib.sha256(f"{SCHEMA}{VIEWS}{_LINES}".encode()).hexdigest()
         with self._open() as store:
             store.execute("BEGIN")
             store.execute("CREATE TABLE IF NOT EXISTS main.meta (key VARCHAR, value VARCHAR)")
