@@ -49,10 +49,18 @@ class Reply:
 
 
 class ApiServer:
-    """One API server, asked as one user. Raises CredentialError if the credential's files went bad."""
+    """One API server, asked as one user, who waits `seconds` for it. Raises CredentialError for bad files."""
 
-    def __init__(self, server: Server, authority: Authority, credential: UpstreamCredential) -> None:
+    def __init__(
+        self,
+        server: Server,
+        authority: Authority,
+        credential: UpstreamCredential,
+        *,
+        seconds: float = SECONDS,
+    ) -> None:
         self.server = server
+        self._seconds = seconds
         trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         trust.load_verify_locations(cadata=authority.pem.decode("ascii", "ignore"))
         identity = credential.certificate()
@@ -85,7 +93,7 @@ class ApiServer:
         try:
             with (
                 httpx.Client(
-                    verify=self._trust, trust_env=False, follow_redirects=False, timeout=SECONDS
+                    verify=self._trust, trust_env=False, follow_redirects=False, timeout=self._seconds
                 ) as client,
                 client.stream(method, url, headers=headers, content=body) as answer,
             ):
@@ -97,7 +105,7 @@ class ApiServer:
                 return Reply(answer.status_code, _object(raw), _date(answer.headers.get("date")))
         except httpx.TimeoutException:
             raise Failed(
-                f"{self.server} did not answer within {SECONDS:g} s; check the address, and firewalls on the way"
+                f"{self.server} did not answer within {self._seconds:g} s; check the address, and firewalls on the way"
             ) from None
         except (httpx.HTTPError, OSError) as error:
             raise Failed(_unreachable(self.server, error)) from None

@@ -79,7 +79,7 @@ def _beginning(path: Path, last: int, denied: bool) -> tuple[int | None, list[Ev
     """When the `last` exchanges began (microseconds since the epoch), and the requests open at that time."""
     from interlock.evidence import reading
 
-    which = "WHERE effect IN ('deny', 'fault')" if denied else ""
+    which = "WHERE effect IN ('deny', 'fault') OR ended = 'fault'" if denied else ""
     with reading.open_evidence(path) as connection:
         began = reading.query(
             connection,
