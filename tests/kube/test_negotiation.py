@@ -80,6 +80,12 @@ def test_logs_may_come_as_text():
     assert rewrite_accept(TABLE, LOG) == f"{TABLE}, application/json, text/plain"
 
 
+@pytest.mark.parametrize("subresource", ["exec", "attach", "portforward"])
+def test_a_connection_that_names_no_type_is_not_turned_away_for_the_one_that_we_add(subresource):
+    info = parse_target("GET", f"/api/v1/namespaces/a/pods/b/{subresource}").info
+    assert rewrite_accept(None, info) == "application/json, */*"
+
+
 def test_headers_that_are_not_named_do_not_pass():
     sent = [
         *((name, b"x") for name in STRIPPED_REQUEST_HEADERS),

@@ -48,6 +48,10 @@ TRANSFORMS = {
 # Subresources that answer with text instead of an object.
 TEXT_SUBRESOURCES = frozenset({"log", "proxy"})
 
+# Subresources that switch protocols. The API server hands Accept on to the kubelet, whose port-forward answers
+# 406 to one that names media types alone (go-restful: a route without Produces takes */*).
+UPGRADED_SUBRESOURCES = frozenset({"exec", "attach", "portforward"})
+
 
 def rewrite_accept(value: str | None, info: RequestInfo) -> str:
     """The Accept header to send upstream for the client's `value` (None: none was sent).
@@ -73,6 +77,8 @@ def rewrite_accept(value: str | None, info: RequestInfo) -> str:
             ranges.append(f"{JSON};as={transform};v={version};g={group}")
     if info.is_resource and info.subresource in TEXT_SUBRESOURCES:
         ranges += [JSON, "text/plain"]
+    if info.is_resource and info.subresource in UPGRADED_SUBRESOURCES:
+        ranges += [JSON, "*/*"]
     return ", ".join(dict.fromkeys(ranges)) or JSON
 
 
