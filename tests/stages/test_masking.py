@@ -42,11 +42,11 @@ def secret(value: str = SECRET) -> bytes:
     return json.dumps(thing).encode()
 
 
-def test_the_record_of_a_request_is_masked(stage: Masking) -> None:
-    shown = stage.request(allowed("POST", "/api/v1/namespaces/shop/secrets", secret()))
+async def test_the_record_of_a_request_is_masked(stage: Masking) -> None:
+    shown = await stage.request(allowed("POST", "/api/v1/namespaces/shop/secrets", secret()))
     assert base64.b64encode(SECRET.encode()) not in shown.body
     assert shown.findings
-    run = stage.request(
+    run = await stage.request(
         allowed(target=f"/api/v1/namespaces/shop/pods/p/exec?command=login&command=--password%3D{SECRET}")
     )
     assert SECRET not in run.uri
@@ -57,21 +57,23 @@ async def test_a_mask_is_not_written_back(stage: Masking) -> None:
     x = answered(allowed(target="/api/v1/namespaces/shop/secrets/s"), body=secret())
     masked = await stage.response(x)
     with pytest.raises(Refusal) as caught:
-        stage.request(allowed("PUT", "/api/v1/namespaces/shop/secrets/s", masked.data))
+        await stage.request(allowed("PUT", "/api/v1/namespaces/shop/secrets/s", masked.data))
     assert caught.value.code == 422
     assert "data.password" in caught.value.message
 
 
-def test_a_port_forward_needs_a_rule_that_says_unmasked(stage: Masking) -> None:
+async def test_a_port_forward_needs_a_rule_that_says_unmasked(stage: Masking) -> None:
     target = "/api/v1/namespaces/shop/pods/p/portforward"
     with pytest.raises(Refusal):
-        stage.request(allowed(target=target))
-    assert stage.request(allowed(target=target, unmasked=True)).uri == target
+        await stage.request(allowed(target=target))
+    assert (await stage.request(allowed(target=target, unmasked=True))).uri == target
 
 
-def test_an_upgrade_that_cannot_be_masked_is_refused(stage: Masking) -> None:
+async def test_an_upgrade_that_cannot_be_masked_is_refused(stage: Masking) -> None:
     with pytest.raises(Refusal) as caught:
-        stage.request(allowed(target="/api/v1/namespaces/shop/pods/p/exec?command=id", unreadable="no SPDY"))
+        await stage.request(
+            allowed(target="/api/v1/namespaces/shop/pods/p/exec?command=id", unreadable="no SPDY")
+        )
     assert (caught.value.code, caught.value.message) == (403, "no SPDY")
 
 
@@ -204,3 +206,48 @@ async def test_each_session_has_its_own_masks(stage: Masking) -> None:
         object.__setattr__(x.session, "id", str(n))
         stage.refused(x)
     assert len(stage._maskers) == SESSIONS
+
+
+# A JSON patch can take a value away from its name, a byte limit can cut one off its line
+
+
+@pytest.mark.parametrize(
+    ("operations", "passes"),
+    [
+        ([{"op": "replace", "path": "/data/level", "value": "debug"}], True),
+        ([{"op": "move", "from": "/data/password", "path": "/data/note"}], False),
+    ],
+)
+async def test_a_patch_that_would_take_a_value_from_its_name_is_refused(
+    stage: Masking, operations: list[dict[str, str]], passes: bool
+) -> None:
+    x = allowed(
+        "PATCH",
+        "/api/v1/namespaces/shop/configmaps/c",
+        json.dumps(operations).encode(),
+        media="application/json-patch+json",
+    )
+    if passes:
+        assert (await stage.request(x)).body
+        return
+    with pytest.raises(Refusal) as caught:
+        await stage.request(x)
+    assert caught.value.code == 422
+
+
+async def test_a_large_request_is_masked_off_the_loop(stage: Masking) -> None:
+    body = {"apiVersion": "v1", "kind": "Secret", "stringData": {"a": SECRET, "b": "x" * (OFF_LOOP + 1)}}
+    shown = await stage.request(allowed("POST", "/api/v1/namespaces/shop/secrets", json.dumps(body).encode()))
+    assert SECRET.encode() not in shown.body
+    assert len(shown.body) < OFF_LOOP
+
+
+@pytest.mark.parametrize(("query", "last"), [("", b"password=" + b"masked"), ("?limitBytes=30", b"")])
+def test_the_last_line_of_a_log_with_a_byte_limit_is_not_released(
+    stage: Masking, query: str, last: bytes
+) -> None:
+    x = answered(allowed(target=f"/api/v1/namespaces/shop/pods/p/log{query}"), media="text/plain")
+    x.reading = stage.responseheaders(x)
+    data = stage.stream(x, f"starting\npassword={SECRET[:5]}".encode()).data + stage.stream(x, b"").data
+    assert data.startswith(b"starting\n" + last)
+    assert len(data) == len(b"starting\n") or last

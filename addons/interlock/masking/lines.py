@@ -2,7 +2,8 @@
 
 In: bytes cut anywhere. Out: whole masked lines. The rules: what comes out depends on the bytes alone, never on
 how they were cut; no line is released before its end, except one that is longer than may be held, and that
-only up to a place where the cut changes nothing of what is found.
+only up to a place where the cut changes nothing of what is found; of a stream that the client may cut where it
+likes, a last line without its end is not released at all: the masks of a value's beginnings spell it out.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ class Lines:
         self._dropping = False  # the rest of an overlong line, which a value fills
         self._within = False  # what is held is the rest of an overlong line, not its begin
         self._findings: list[Finding] = []
+        self._cut = False
+
+    def cut_by_client(self) -> None:
+        """The client chose how many bytes come (limitBytes): its last line may end anywhere."""
+        self._cut = True
 
     def feed(self, chunk: bytes) -> Masked:
         """The lines that `chunk` completes, masked."""
@@ -59,6 +65,9 @@ class Lines:
     def end(self) -> Masked:
         """What is left when the stream ends: a last line without its newline."""
         rest, self._held = self._held, b""
+        if self._cut:
+            self._key = None
+            return self._masked([])
         out = [self._line(rest, b"")]
         if self._key is not None:
             out.append(self._closed())

@@ -12,11 +12,12 @@ import asyncio
 from collections import OrderedDict
 
 from interlock.exchange import Exchange, Reading, Refusal, Shown
+from interlock.masking import patches
 from interlock.masking.masker import Channels, Masked, Masker, Unmaskable
 from interlock.masking.write_back import HoldsMask, check
 
 SESSIONS = 4096  # maskers that are kept, each with its session's key
-OFF_LOOP = 256 * 1024  # bytes from which a body is masked in a thread, so that others need not wait
+OFF_LOOP = 32 * 1024  # bytes from which a body is masked in a thread, so that others need not wait
 NO_SESSION = bytes(32)  # masks what has no session to key it by: a refused request's own words
 
 
@@ -36,7 +37,14 @@ class Masking:
         self._maskers: OrderedDict[str, Masker] = OrderedDict()
         self._nobody = Masker(NO_SESSION)
 
-    def request(self, x: Exchange) -> Shown:
+    async def request(self, x: Exchange) -> Shown:
+        assert x.admission is not None
+        body = x.admission.body
+        if body is not None and len(body.canonical) > OFF_LOOP:
+            return await asyncio.to_thread(self._request, x)
+        return self._request(x)
+
+    def _request(self, x: Exchange) -> Shown:
         assert x.admission is not None
         assert x.decision is not None
         a = x.admission
@@ -45,8 +53,10 @@ class Masking:
         thing = a.body.object if a.body is not None else None
         try:
             check(thing, a.target.query)
-        except HoldsMask as holds:
-            raise Refusal(422, holds.reason) from None
+            if a.target.method == "PATCH" and isinstance(thing, list):
+                patches.check(a.target.info, thing)
+        except (HoldsMask, patches.Uncovers) as refused:
+            raise Refusal(422, refused.reason) from None
         if a.target.info.subresource == "portforward" and not x.decision.unmasked:
             raise Refusal(
                 403,
@@ -106,7 +116,10 @@ class Masking:
             return Reading("watch", masker.watch(target.info))
         if code == 200 and target.streams == "log":
             self._media(x, "text/plain", "application/json", "")
-            return Reading("log", masker.log())
+            lines = masker.log()
+            if any(name == "limitBytes" for name, _ in target.query):
+                lines.cut_by_client()
+            return Reading("log", lines)
         return Reading("body", None)
 
     def _connection(self, x: Exchange) -> Reading:

@@ -23,6 +23,8 @@ from interlock.exchange import Exchange, Recorded
 KIB, MIB = 1024, 1024 * 1024
 LARGEST_BODY = 1 * MIB  # of a masked body, what is kept; the rest is counted and marked as truncated
 LARGEST_ARGUMENT = 8 * KIB
+MOST_FINDINGS = 500  # of one event; an event that is too large (evidence.lines) would be none at all
+LARGEST_WORDS = 256  # characters of a finding's path; of a reason four times as many
 KNOWN_BODIES = 4096  # digests of bodies that this process has written; they are content-addressed
 
 
@@ -80,7 +82,9 @@ class Recording:
             code=code,
             upstream_code=x.reply.code if x.reply is not None else None,
             ended="complete" if ending is None or ending.effect != "fault" else "fault",
-            reason=ending.reason if ending is not None else x.answer.reason if x.answer is not None else None,
+            reason=_reason(
+                ending.reason if ending is not None else x.answer.reason if x.answer is not None else None
+            ),
             duration_us=_since(x),
         )
         if x.recorded is None:
@@ -228,7 +232,7 @@ class Recording:
                 code=x.reply.code if x.reply is not None else None,
                 upstream_code=x.reply.code if x.reply is not None else None,
                 ended=x.ended or "complete",
-                reason=x.broken or None,
+                reason=_reason(x.broken or None),
                 content_type=x.reply.value(b"content-type") or None if x.reply is not None else None,
                 bytes=tape.bytes if tape is not None else x.bytes_out,
                 masked=tape.masked if tape is not None else 0,
@@ -314,7 +318,9 @@ def _decision(x: Exchange) -> events.Decision:
         rule=decided.rule if decided is not None else None,
         policy=decided.policy if decided is not None else None,
         policy_digest=decided.digest if decided is not None else None,
-        reason=refusal.reason if refusal is not None else decided.reason if decided is not None else None,
+        reason=_reason(
+            refusal.reason if refusal is not None else decided.reason if decided is not None else None
+        ),
         code=refusal.code
         if refusal is not None
         else x.answer.code
@@ -329,8 +335,18 @@ def _decision(x: Exchange) -> events.Decision:
 
 def _findings(findings: Sequence[Any]) -> tuple[events.Finding, ...]:
     return tuple(
-        events.Finding(path=f.path, detector="structure", category=f.type, token=f.token) for f in findings
+        events.Finding(path=_short(f.path), detector="structure", category=f.type, token=f.token)
+        for f in findings[:MOST_FINDINGS]
     )
+
+
+def _short(words: str, most: int = LARGEST_WORDS) -> str:
+    """Words that a client can make as long as it likes: a path holds its keys, a reason holds a path."""
+    return words if len(words) <= most else words[: most - 3] + "..."
+
+
+def _reason(words: str | None) -> str | None:
+    return None if words is None else _short(words, 4 * LARGEST_WORDS)
 
 
 def _since(x: Exchange) -> int:
