@@ -14,7 +14,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -59,6 +59,11 @@ spec:
     effect: allow
     match: {nonResourceURLs: ["*"], verbs: ["*"]}
 """
+
+
+def caching(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which compiled modules are kept: dozens of processes start in these tests."""
+    return {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 @dataclass(frozen=True)
@@ -140,12 +145,14 @@ class Running:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 cwd=self.directory,
-                env={**os.environ, "HOME": str(self.directory), **self.environment},
+                env={**caching(os.environ), "HOME": str(self.directory), **self.environment},
             )
         end = time.monotonic() + START
         while not ready.exists():
             if self.process.poll() is not None or time.monotonic() > end:
-                raise AssertionError(f"the gateway did not start:\n{self.log()}")
+                status = self.process.poll()
+                how = f"status {status}" if status is not None else f"not within {START:g} s"
+                raise AssertionError(f"the gateway did not start ({how}):\n{self.log()}")
             time.sleep(0.05)
         self.ready = json.loads(ready.read_text())
 
