@@ -334,11 +334,25 @@ def test_odd_binary_data():
     assert only({"binaryData": {"token": b64(T)}}) == {"binaryData": {"token": b64(T)}}
 
 
+def test_managed_fields_of_many_objects():
+    entry = {"metadata": {"managedFields": [{"fieldsV1": {"f:env": {'k:{"name":"A"}': {".": {}}}}}]}}
+    node = {"kind": "PodList", "items": [orjson.loads(orjson.dumps(entry)) for _ in range(3)]}
+    assert only(node)["items"] == [entry] * 3
+
+
 def test_odd_managed_fields():
     assert only({"metadata": {"managedFields": "x"}}) == {"metadata": {"managedFields": MINT("x")}}
-    assert only({"metadata": {"managedFields": [{"fieldsV1": None}]}}) == {
-        "metadata": {"managedFields": [{"fieldsV1": None}]}
-    }
+    for entry in (
+        {"fieldsV1": None},
+        {"fieldsV1": "x"},
+        None,
+        {"fieldsV1": {"f:a": {'v:"b"': {}, "i:0": {}}}},
+    ):
+        assert only({"metadata": {"managedFields": [entry]}}) == {"metadata": {"managedFields": [entry]}}
+    fields = {"f:a": {"password": "x", 'k:{"name":"a"}': {"f:b": ["y"]}}}
+    assert only({"metadata": {"managedFields": [{"fieldsV1": fields}]}})["metadata"]["managedFields"] == [
+        {"fieldsV1": {"f:a": {"password": MINT("x"), 'k:{"name":"a"}': {"f:b": [MINT("y")]}}}}
+    ]
 
 
 def test_metadata_of_another_shape_is_walked():

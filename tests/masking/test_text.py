@@ -212,6 +212,7 @@ TEXTS = {
 def test_masks_values_of_more_than_a_line(what):
     text, expected = TEXTS[what]
     assert masked(text) == expected
+    assert touches(text)
 
 
 def test_the_mask_is_told_the_name():
@@ -239,6 +240,8 @@ def test_a_value_behind_a_scheme():
 def test_no_surrounding_text_uncovers_a_value(before, form, value, after):
     text = before + " " + form.format(value) + after
     assert value not in masked(text).replace(before, "").replace(after, "")
+    assert touches(text)
+    assert touches(before + after) or masked(before + after) == before + after
 
 
 HOSTILE = ["a", "password ", "password:", "\\", '"', 'password="', "\\x1b[0m", "\x1b[0m", "://", "a://", "http://a:a",

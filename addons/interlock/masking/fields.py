@@ -62,6 +62,7 @@ class Walk:
         self._mint = mint
         self.findings: list[Finding] = []
         self._clean: set[str] = set()  # strings of this document in which nothing is to be found
+        self._tamed: set[bytes] = set()  # keys of managedFields that hold no secret
         self._fresh: dict[str, str] = {}  # values masked in the object at hand -> tokens
         self._nested = 0
         self.columns: list[str] = []  # of a Table that does not name its own: a watch's second event
@@ -111,11 +112,8 @@ class Walk:
         def rewrite(plain: str) -> str:
             return text.rewrite(plain, lambda secret, name: self.token(secret, path, name))
 
-        if value.lstrip()[:1] in ("{", "["):
-            try:
-                return self._json(value, orjson.loads(value), path)
-            except orjson.JSONDecodeError:
-                pass  # it only begins like JSON: text, like any other
+        if value.lstrip()[:1] in ("{", "[") and (inner := parsed(value)) is not None:
+            return self._json(value, inner, path)
         if manifest.LOOKS.search(value):
             return self._inside(
                 lambda: manifest.masked(value, lambda node: self.changes(node, path), rewrite), path
@@ -201,27 +199,29 @@ class Walk:
                     done = ("message",)  # `cannot be handled as a Secret: illegal base64` names no value
         if "value" in node:
             self._pair(node, path)
+        clean = self._clean
         for key, value in node.items():
             shape = type(value)
-            if key in done:
-                continue
             if shape is str:
                 if sensitive(key) or (under and key.lower() in NEUTRAL):
                     node[key] = self._named(value, (path, key), key)
+                elif value in clean or key in _IMAGES or key in done:
+                    continue
                 elif key == helm.KEY and value.startswith("H4sI"):
                     node[key] = self._release(value, value.encode(), (path, key)).decode()
-                elif key not in _IMAGES and (new := self.string(value, (path, key))) is not value:
-                    node[key] = new
+                else:
+                    node[key] = self.string(value, (path, key))
             elif shape is dict:
                 if key == "metadata":
                     self._metadata(value, (path, key), depth + 1)
                 elif key == "binaryData":
                     self._binary(value, (path, key))
-                else:
+                elif key not in done:
                     self._dict(value, (path, key), "", under or sensitive(key), depth + 1)
             elif shape is list:
-                item = kind[:-4] if key == "items" and kind.endswith("List") else ""
-                self._list(value, (path, key), under or sensitive(key), depth + 1, key, item)
+                if key not in done:
+                    item = kind[:-4] if key == "items" and kind.endswith("List") else ""
+                    self._list(value, (path, key), under or sensitive(key), depth + 1, key, item)
             elif (shape is int or shape is float) and sensitive(key):
                 node[key] = self.token(orjson.dumps(value), (path, key), key)
 
@@ -266,8 +266,9 @@ class Walk:
         managed = node.get("managedFields")
         if isinstance(managed, list):
             for i, entry in enumerate(managed):
-                if isinstance(entry, dict):
-                    self._managed(entry.get("fieldsV1"), (path, f"managedFields[{i}]"), False)
+                fields = entry.get("fieldsV1") if isinstance(entry, dict) else None
+                if isinstance(fields, dict) and not self._tame(fields):
+                    self._managed(fields, (path, f"managedFields[{i}]"), False)
         elif managed is not None:
             node["managedFields"] = self.whole(managed, (path, "managedFields"))
         opaque = tuple(key for key in _OPAQUE if isinstance(node.get(key), str))
@@ -276,21 +277,30 @@ class Walk:
     def _applied(self, applied: str, path: Path) -> str:
         if not applied or is_token(applied):
             return applied
-        try:
-            inner = orjson.loads(applied)
-        except orjson.JSONDecodeError:
-            return self.token(applied, path)
-        if not isinstance(inner, dict):
-            return self.token(applied, path)
-        return self._json(applied, inner, path)
+        inner = parsed(applied)
+        return self._json(applied, inner, path) if isinstance(inner, dict) else self.token(applied, path)
 
-    def _managed(self, node: Any, path: Path, under: bool) -> None:
+    def _tame(self, fields: Any) -> bool:
+        """Whether no key of a FieldsV1 holds a value that could be a secret: a quick yes for most."""
+        raw = orjson.dumps(fields)
+        if raw.count(b'":') - raw.count(b'\\":') != raw.count(b'":{') - raw.count(b'\\":{'):
+            return False  # FieldsV1 has no leaves
+        for key in _KEYED.findall(raw):
+            if key not in self._tamed:
+                body = orjson.loads(b'"' + key[2:] + b'"')
+                if key.startswith(b"v:") or Walk(self._mint).string(body, None) != body:
+                    return False
+                self._tamed.add(key)
+        return True
+
+    def _managed(self, node: dict[str, Any], path: Path, under: bool) -> None:
         """FieldsV1 (apimachinery, meta/v1): keys are `f:name`, `k:{key}`, `v:value`, `i:index` and `.`."""
-        if not isinstance(node, dict):
-            return
         for key in list(node):
             value, head, body = node[key], key[:2], key[2:]
-            self._managed(value, path, under or (head == "f:" and sensitive(body)))
+            if isinstance(value, dict):
+                self._managed(value, path, under or (head == "f:" and sensitive(body)))
+            else:
+                node[key] = value = self.whole(value, path)
             new = body
             if head == "v:" and under:
                 new = orjson.dumps(self._named(body.strip('"'), path, "secret")).decode()
@@ -439,6 +449,15 @@ def render(path: Path) -> str:
     return ".".join(reversed(steps)).replace(".[", "[")
 
 
+def parsed(value: str) -> Any:
+    """The JSON object or list that `value` is, or None: what only begins like JSON is text like any other."""
+    try:
+        inner = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return None
+    return inner if isinstance(inner, (dict, list)) else None
+
+
 def decoded(value: str) -> bytes | None:
     """The bytes that `value` is the base64 of (RFC 4648, section 4), or None."""
     try:
@@ -451,6 +470,8 @@ def encoded(value: str) -> str:
     """The base64 of a string's UTF-8."""
     return base64.b64encode(value.encode("utf-8", "surrogateescape")).decode("ascii")
 
+
+_KEYED = re.compile(rb'"([kv]:(?:[^"\\]|\\.)*)"')  # keys of FieldsV1 that hold values
 
 # Values that are plain words: too common to be looked for elsewhere, unless their name calls them a secret.
 _WORDS = re.compile(r"[A-Z]?[a-z]+(?:[ ._/:\-][a-z]+)*[ ._/:\-]?[0-9]{0,5}")

@@ -15,23 +15,21 @@ import orjson
 
 from interlock.kube import frames
 from interlock.kube.target import RequestInfo
-from interlock.masking import failures
+from interlock.masking import answers, failures
 from interlock.masking.fields import Walk, columns
 from interlock.masking.lines import Lines
+from interlock.masking.listing import Listing
 from interlock.masking.masked import SEAL, Finding, Masked, Unmaskable
 from interlock.masking.names import sensitive
 from interlock.masking.tokens import Mint, minter
 
-__all__ = ["Channels", "Finding", "Masked", "Masker", "Stream", "Unmaskable", "Watch"]
+__all__ = ["Channels", "Finding", "Listing", "Masked", "Masker", "Stream", "Unmaskable", "Watch"]
 
 # First segments of non-resource paths whose answers describe the API itself and hold no object.
 DESCRIPTIONS = frozenset({"api", "apis", "openapi", "version"})
 
 # Subresources whose answer is text, or whatever a program of the cluster's sends.
 TEXT_SUBRESOURCES = frozenset({"log", "proxy"})
-
-# What a body is when it does not say so itself: a patch, an item.
-KINDS = {("", "secrets"): "Secret", ("", "configmaps"): "ConfigMap"}
 
 EVENTS = ("ADDED", "MODIFIED", "DELETED", "BOOKMARK", "ERROR")  # apimachinery, pkg/watch/watch.go
 
@@ -65,13 +63,13 @@ class Masker:
         if media == "application/json":
             if not info.is_resource and code == 200 and info.path.split("/")[1] in DESCRIPTIONS:
                 return Masked(raw, seal=SEAL)
-            return _document(self._mint, raw, info)
+            return answers.masked(self._mint, raw, info)
         if media == "text/plain" and (
             not info.is_resource or code >= 400 or info.subresource in TEXT_SUBRESOURCES
         ):
             if (
                 code >= 400
-                and _secret(info)
+                and answers.is_secret(info)
                 and not failures.PLAIN.fullmatch(raw.strip().decode("utf-8", "replace"))
             ):
                 raise Unmaskable("an error about a Secret in words that are not known")
@@ -81,6 +79,10 @@ class Masker:
     def watch(self, info: RequestInfo) -> Watch:
         """The events of a watch, one JSON document a line."""
         return Watch(self._mint, info)
+
+    def listing(self, info: RequestInfo) -> Listing:
+        """A list or Table that is too large to hold, item by item."""
+        return Listing(self._mint, info)
 
     def log(self) -> Lines:
         """Lines of text: `pods/log`."""
@@ -108,7 +110,7 @@ class Masker:
         """A request's parsed body as the evidence may hold it. `thing` stays as it is. Raises Unmaskable."""
         node = orjson.loads(orjson.dumps(thing))
         walk = Walk(self._mint)
-        kind = KINDS.get((info.api_group, info.resource), "") if not info.subresource else ""
+        kind = answers.kind_of(info) if not info.subresource else ""
         if info.verb == "patch" and isinstance(node, list):
             _patch(walk, node, kind)
         elif isinstance(node, str):
@@ -179,7 +181,7 @@ class Watch:
     def _event(self, line: bytes) -> Masked:
         if not line.strip():
             return Masked(line, seal=SEAL)
-        event = _parsed(line)
+        event = answers.parsed(line)
         if not isinstance(event, dict) or event.keys() != {"type", "object"} or event["type"] not in EVENTS:
             raise Unmaskable("a line of a watch that is no watch event")
         walk = Walk(self._mint)
@@ -187,9 +189,9 @@ class Watch:
         if isinstance(thing, dict) and thing.get("kind") == "Table":
             self._columns = columns(thing.get("columnDefinitions")) or self._columns
             walk.columns = self._columns
-        _guard(walk, thing, self._info)
-        walk.document(thing, (None, "object"), KINDS.get((self._info.api_group, self._info.resource), ""))
-        return _written(line, event, walk)
+        answers.guard(walk, thing, self._info)
+        walk.document(thing, (None, "object"), answers.kind_of(self._info))
+        return answers.written(line, event, walk)
 
 
 class Channels:
@@ -230,7 +232,7 @@ class Channels:
             rest = [_framed(name, lines.end()) for name, lines in self._out.items()]
             if not data:
                 return _joined([*rest, Masked(b"", (), (payload,), seal=SEAL)])
-            return _joined([*rest, _framed(channel, _document(self._mint, data, None))])
+            return _joined([*rest, _framed(channel, answers.masked(self._mint, data, None))])
         if channel in (frames.STDIN, frames.RESIZE) and not data:
             return Masked(b"", (), (payload,), seal=SEAL)
         if channel == frames.CLOSE and len(data) == 1:
@@ -241,7 +243,7 @@ class Channels:
         if channel == frames.STDIN:
             return Masked(*self._recorded(self._in.feed(data)), (payload,), seal=SEAL)
         if channel == frames.RESIZE:
-            size = _parsed(data)
+            size = answers.parsed(data)
             if not isinstance(size, dict) or not all(type(value) is int for value in size.values()):
                 raise Unmaskable("a message on the resize channel that is no terminal size")
             return Masked(b"", (), (payload,), seal=SEAL)
@@ -252,64 +254,6 @@ class Channels:
     @staticmethod
     def _recorded(masked: Masked) -> tuple[bytes, tuple[Finding, ...]]:
         return masked.data, masked.findings
-
-
-# Documents ------------------------------------------------------------------------------------------------
-
-
-def _document(mint: Mint, raw: bytes, info: RequestInfo | None) -> Masked:
-    node = _parsed(raw)
-    walk = Walk(mint)
-    kind = ""
-    if info is not None:
-        kind = KINDS.get((info.api_group, info.resource), "")
-        _guard(walk, node, info)
-    walk.document(node, None, kind)
-    if not isinstance(node, (dict, list)) and node is not None and not isinstance(node, bool):
-        raise Unmaskable("an answer that is a bare value instead of an object")
-    return _written(raw, node, walk)
-
-
-def _parsed(raw: bytes) -> Any:
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise Unmaskable(f"an answer that is no JSON, at byte {error.pos}") from None
-
-
-def _secret(info: RequestInfo) -> bool:
-    return info.resource == "secrets" and info.api_group == ""
-
-
-def _guard(walk: Walk, node: Any, info: RequestInfo) -> None:
-    if (
-        isinstance(node, dict)
-        and node.get("kind") == "Status"
-        and node.get("status") == "Failure"
-        and _secret(info)
-    ):
-        failures.withhold(
-            node, lambda value, where: walk.token(value, (None, where)), walk.changes, secret=True
-        )
-
-
-def _written(raw: bytes, node: Any, walk: Walk) -> Masked:
-    """The document as it goes on: the bytes that came, if they say just what was read and nothing was masked.
-
-    Go's encoder escapes <, > and & (encoding/json, HTMLEscape) and writes `?pretty=true` with two blanks.
-    """
-    option = orjson.OPT_INDENT_2 if raw.startswith(b"{\n") else 0
-    written = orjson.dumps(node, option=option | (orjson.OPT_APPEND_NEWLINE if raw.endswith(b"\n") else 0))
-    if not walk.findings and (written == raw or _escaped(written) == raw):
-        return Masked(raw, seal=SEAL)
-    return Masked(written, tuple(walk.findings), seal=SEAL)
-
-
-def _escaped(written: bytes) -> bytes:
-    for plain, escape in ((b"&", b"\\u0026"), (b"<", b"\\u003c"), (b">", b"\\u003e"),
-                          (b"\xe2\x80\xa8", b"\\u2028"), (b"\xe2\x80\xa9", b"\\u2029")):  # fmt: skip
-        written = written.replace(plain, escape)
-    return written
 
 
 def _patch(walk: Walk, operations: list[Any], kind: str) -> None:

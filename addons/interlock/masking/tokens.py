@@ -7,7 +7,6 @@ a token without the key: HMAC-SHA256 over type, NUL and value, cut to 80 bits (R
 
 from __future__ import annotations
 
-import base64
 import hmac
 import re
 from typing import Protocol
@@ -19,6 +18,9 @@ KEY_BYTES = (
 # Any token, of any key: lower case and short enough for labels, DNS names, URLs and plain YAML.
 TOKEN = re.compile(r"masked-[a-z0-9]{1,16}-[a-z2-7]{16}")
 TOKEN_BYTES = re.compile(TOKEN.pattern.encode("ascii"))
+
+# Base32 of RFC 4648 in lower case, ten bits at a time.
+_PAIRS = [a + b for a in "abcdefghijklmnopqrstuvwxyz234567" for b in "abcdefghijklmnopqrstuvwxyz234567"]
 
 
 class Mint(Protocol):
@@ -39,8 +41,9 @@ def minter(key: bytes) -> Mint:
     def mint(value: str | bytes, type: str = "secret") -> str:
         if isinstance(value, str):
             value = value.encode("utf-8", "surrogateescape")
-        digest = hmac.digest(key, type.encode("ascii") + b"\0" + value.rstrip(b"\r\n"), "sha256")[:10]
-        return f"masked-{type}-{base64.b32encode(digest).decode('ascii').lower()}"
+        digest = hmac.digest(key, type.encode("ascii") + b"\0" + value.rstrip(b"\r\n"), "sha256")
+        bits = int.from_bytes(digest[:10], "big")
+        return f"masked-{type}-{''.join([_PAIRS[bits >> shift & 1023] for shift in range(70, -1, -10)])}"
 
     return mint
 
