@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 
 from cli.double import TOKEN, ApiDouble
-from interlock.cli.api_server import ApiServer, Reply, access_review, allowed
+from interlock.cli.api_server import ApiServer, Reply, access_review, allowed, parse_server
 from interlock.cli.errors import Failed
 from interlock.config import Authority, Server
 from interlock.credential import ClientCertificate, CredentialError, StaticToken, TokenFile
@@ -198,3 +198,14 @@ def test_the_token_is_in_no_error_and_no_repr(api: ApiDouble) -> None:
         client.get("/version")
     assert TOKEN not in str(caught.value)
     assert TOKEN not in repr(client)
+
+
+def test_a_server_is_read_as_the_configuration_reads_it() -> None:
+    assert parse_server("https://API.example") == Server("api.example", 443)
+    for url, said in (
+        ("http://a", "must be https"),
+        (None, "an https URL"),
+        ("https://a/path", "without user, path"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            parse_server(url)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from interlock.authority import AuthorityError
@@ -34,7 +36,7 @@ def test_each_problem_of_a_file_is_a_line_of_its_own() -> None:
 
 def test_an_error_of_the_system_names_its_file_and_no_number() -> None:
     with pytest.raises(OSError) as caught:
-        open("/nope/file")
+        Path("/nope/file").read_bytes()
     assert lines(caught.value) == [
         "/nope/file: no such file or directory; check the path, its permissions and the disk"
     ]

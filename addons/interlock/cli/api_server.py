@@ -20,10 +20,11 @@ from urllib.parse import quote
 
 import httpx
 from cryptography.hazmat.primitives import serialization
+from pydantic import TypeAdapter, ValidationError
 
 from interlock.cli.errors import Failed
 from interlock.cli.screen import visible
-from interlock.config import Authority, Server
+from interlock.config import Authority, Server, UpstreamServer
 from interlock.credential import ClientIdentity, UpstreamCredential
 
 ACCESS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
@@ -158,6 +159,16 @@ def _date(value: str | None) -> datetime | None:
     except ValueError:
         return None
     return found if found.tzinfo is not None else None
+
+
+def parse_server(text: object) -> Server:
+    """An API server's URL as the configuration reads it. Raises ValueError with what was expected."""
+    try:
+        found: Server = TypeAdapter(UpstreamServer).validate_python(text)
+    except ValidationError as error:
+        reason = error.errors(include_url=False, include_input=False)[0]["msg"]
+        raise ValueError(reason.removeprefix("Value error, ")) from None
+    return found
 
 
 def access_review(

@@ -113,9 +113,7 @@ def read_place(path: Path, context: str | None) -> Place:
     """The cluster of `context` (default: the current one). Raises DocumentError, CredentialError, Failed."""
     if not path.exists() and os.pathsep in str(path):
         raise Failed("KUBECONFIG names several files; name the one to use with --kubeconfig")
-    from pydantic import TypeAdapter, ValidationError
-
-    from interlock.config import UpstreamServer
+    from interlock.cli.api_server import parse_server
     from interlock.documents import read
 
     given = read(path)[0].data
@@ -140,10 +138,9 @@ def read_place(path: Path, context: str | None) -> Place:
         if entry.get(key):
             raise Failed(f"{path}: the cluster of context {visible(wanted)} has {key}; {remedy}")
     try:
-        server = TypeAdapter(UpstreamServer).validate_python(entry.get("server"))
-    except ValidationError as error:
-        reason = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
-        raise Failed(f"{path}: the server of context {visible(wanted)}: {reason}") from None
+        server = parse_server(entry.get("server"))
+    except ValueError as error:
+        raise Failed(f"{path}: the server of context {visible(wanted)}: {error}") from None
     return Place(path, wanted, server, _authority(entry, path, wanted))
 
 

@@ -210,6 +210,8 @@ def _entrance(way: Way, reverse: bool) -> str:
 
 def _reachable(url: str, host: str | None) -> str:
     """The URL as the agent will use it. An address that means all addresses leads nowhere."""
+    from interlock.cli.api_server import parse_server
+
     parts = urlsplit(url)
     if parts.hostname not in ("0.0.0.0", "::"):  # noqa: S104 - recognised, not bound
         return url
@@ -217,11 +219,11 @@ def _reachable(url: str, host: str | None) -> str:
         raise Failed(
             "the gateway listens on all addresses; give the name by which agents reach it: --host NAME"
         )
-    name = f"[{host}]" if ":" in host else host
-    found = f"{parts.scheme}://{name}:{parts.port}"
-    if urlsplit(found).hostname != host.lower() or not host.isascii() or not host.isprintable():
-        raise Failed("--host: expected a host name or an IP address")
-    return found
+    try:
+        name = parse_server(f"https://[{host}]" if ":" in host else f"https://{host}").host
+    except ValueError as error:
+        raise Failed(f"--host: expected a host name or an IP address; {error}") from None
+    return f"{parts.scheme}://{f'[{name}]' if ':' in name else name}:{parts.port}"
 
 
 def render(way: Way, address: str, *, reverse: bool, token_file: Path | None, namespace: str | None) -> str:
