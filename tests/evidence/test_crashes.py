@@ -1,6 +1,6 @@
 """Real processes, killed at any point, and a reader who looks all the while: nothing acknowledged is lost, nothing doubled.
 
-`INTERLOCK_CRASH_ROUNDS` and `INTERLOCK_CRASH_SEED` set how many rounds, and which.
+The soak runs a hundred rounds, other runs a tenth of it; `INTERLOCK_CRASH_SEED` says which.
 """
 
 import contextlib
@@ -21,7 +21,6 @@ from interlock.evidence.recorder import Recorder
 
 pytestmark = pytest.mark.processes
 
-ROUNDS = int(os.environ.get("INTERLOCK_CRASH_ROUNDS", "3"))
 SEED = int(os.environ.get("INTERLOCK_CRASH_SEED", "1"))
 HERE = Path(__file__).parent
 PATHS = os.pathsep.join([str(HERE.parent), str(Path(starting.__file__).parents[2])])
@@ -145,12 +144,13 @@ class Reader(threading.Thread):
         self.join()
 
 
-def test_killed_at_any_point_nothing_acknowledged_is_lost_and_nothing_is_there_twice(processes):
+@pytest.mark.parametrize("rounds", [10, pytest.param(100, marks=pytest.mark.soak)])
+def test_killed_at_any_point_nothing_acknowledged_is_lost_and_nothing_is_there_twice(processes, rounds):
     chance = random.Random(SEED)
     recorder = processes.recorder()
     until((processes.directory / "evidence.duckdb").exists)
     with Reader(processes.directory, processes.acknowledged) as reader:
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             gateways = [processes.gateway(), processes.gateway()]
             before = len(processes.acknowledged)
             for _ in range(2):
@@ -191,7 +191,7 @@ def test_killed_at_any_point_nothing_acknowledged_is_lost_and_nothing_is_there_t
     )
     assert rows(processes.directory, "SELECT count(*) FROM main.incomplete") == open_requests
     print(
-        f"seed {SEED}: {ROUNDS} rounds, {len(processes.acknowledged)} acknowledged, {len(sealed)} sealed, {reader.looks} looks"
+        f"seed {SEED}: {rounds} rounds, {len(processes.acknowledged)} acknowledged, {len(sealed)} sealed, {reader.looks} looks"
     )
 
 

@@ -416,6 +416,36 @@ async def test_all_of_a_group_are_told(tmp_path, open_journal, monkeypatch):
     assert [event["type"] for event in stored(tmp_path)] == ["health", "request"]
 
 
+@pytest.mark.parametrize("closing", [False, True])
+async def test_what_was_put_behind_a_fault_fails_with_it(tmp_path, open_journal, monkeypatch, closing):
+    journal = open_journal()
+    in_sync, may_fail = threading.Event(), threading.Event()
+
+    def sync(_descriptor):
+        in_sync.set()
+        may_fail.wait(10)
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", sync)
+        first = journal.put(samples.request())
+        in_sync.wait(10)
+        behind = [journal.put(samples.request()) for _ in range(3)]
+        if closing:
+            closer = threading.Thread(target=journal.close)
+            closer.start()
+            until(lambda: not journal.writable)
+        may_fail.set()
+        outcomes = await asyncio.gather(first, *behind, return_exceptions=True)
+        assert all(isinstance(outcome, JournalUnwritable) for outcome in outcomes)
+    if closing:
+        closer.join()
+        assert seqs(tmp_path) in ([], [1])
+    else:
+        assert recovered(journal) == 2
+        assert seqs(tmp_path) == [1, 2]
+
+
 def test_what_was_written_before_a_fault_is_not_written_again_after_it(tmp_path, open_journal, monkeypatch):
     journal = open_journal()
     digest, bodies = samples.body(b"body")

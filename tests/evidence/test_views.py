@@ -361,12 +361,15 @@ def test_an_ordinary_day_violates_nothing(evidence):
     evidence(
         refused, samples.response(refused, origin="gateway", code=403, upstream_code=None),
         self_review, own, samples.response(own), samples.chunk(self_review, 0),
-        samples.response(self_review, ended="client_gone", reason="the client closed it"),
+        samples.response(self_review, ended="client_gone", chunks=1),
+        events.SessionEnded(ts=samples.now(), session_id="session-1", reason="revoked"),
+        samples.request(),  # within the second that it takes to hear of it
         samples.request(decision=samples.denied(stage="perimeter", code=400), method="BREW", uri="/", cluster=None,
                         user_name=None, session_id=None),
     )  # fmt: skip
     assert evidence.violations() == set()
-    assert evidence.row("SELECT count(*) FROM requests") == (5,)
+    assert evidence.row("SELECT count(*) FROM requests") == (6,)
+    assert not evidence.rows("FROM incomplete")
 
 
 def test_an_approved_act_violates_nothing(evidence):
@@ -414,11 +417,11 @@ PLANTED = {
     ),
     "allowed after its session had ended": (
         {"promise_5_violations"},
-        lambda q: [events.SessionEnded(ts=samples.now() - SECOND, session_id="session-1", reason="revoked"), samples.request()],
+        lambda q: [events.SessionEnded(ts=samples.now() - 5 * SECOND, session_id="session-1", reason="revoked"), samples.request()],
     ),
     "allowed after its session had expired": (
         {"promise_5_violations"},
-        lambda q: [samples.session(session_id="s", expires_at=samples.now() - SECOND), samples.request(session_id="s")],
+        lambda q: [samples.session(session_id="s", expires_at=samples.now() - 5 * SECOND), samples.request(session_id="s")],
     ),
     "a masked value written": (
         {"promise_8_violations"},

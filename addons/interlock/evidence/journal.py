@@ -225,7 +225,8 @@ class Journal:
     def put(self, event: events.Event, bodies: Mapping[str, bytes] = NO_BODIES) -> asyncio.Future[Receipt]:
         """Like `append` without waiting: for streams, whose chunks are put in order and awaited together.
 
-        Needs a running loop. Events put by one caller have rising `seq` in the order of the calls.
+        Needs a running loop. Events put by one caller have rising `seq` in the order of the calls, and when one
+        cannot be written, those put after it and before that was known fail with it: the last one tells for all.
         """
         waiter: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         self._enqueue(event, bodies, waiter)
@@ -283,8 +284,7 @@ class Journal:
             # Reached with something in hand only by a fault of our own; no caller may wait for ever.
             with self._lock:
                 self._closed = True
-            while not self._queue.empty():
-                group += filter(None, [self._queue.get()])
+            group += self._rest()
             self._settle(
                 [(item, JournalUnwritable(self.directory, "its writer has ended")) for item in group]
             )
@@ -323,7 +323,22 @@ class Journal:
             return self._write_group(group)
         except OSError as error:
             cause = self._break(error)
-            return [(item, JournalUnwritable(self.directory, cause)) for item in group]
+            # What was put behind it must not outlive it: a stream would have a hole and go on.
+            return [(item, JournalUnwritable(self.directory, cause)) for item in (*group, *self._rest())]
+
+    def _rest(self) -> list[_Item]:
+        """Empties the queue, into which nothing comes any more: there is a fault, or it is closed."""
+        waiting: list[_Item] = []
+        closing = False
+        while not self._queue.empty():
+            item = self._queue.get()
+            if item is None:
+                closing = True
+            else:
+                waiting.append(item)
+        if closing:
+            self._queue.put(None)
+        return waiting
 
     def _write_group(self, group: list[_Item]) -> list[tuple[_Item, Receipt | Exception]]:
         """OSError: nothing of the group counts. An event without a canonical form fails alone."""

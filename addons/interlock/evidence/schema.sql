@@ -20,6 +20,10 @@ CREATE TABLE IF NOT EXISTS main.journal_files (
   bytes UBIGINT, unparsed UBIGINT, sealed_at TIMESTAMP
 );
 
+-- How a stream may end that has no end of its own: by its client or its session. Such an end needs no reason.
+CREATE OR REPLACE MACRO main.is_streams_end(ended) AS
+  coalesce(ended IN ('client_gone', 'closed', 'expired', 'revoked', 'session_ended'), false);
+
 -- Lines of journal files into leaves and bodies -------------------------------------------------------------
 
 -- `lines` has gateway_id, seq, ts, type, request_id, leaf, sha256, text, base64: one row for each line, see lines.py.

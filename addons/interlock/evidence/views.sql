@@ -82,7 +82,7 @@ CREATE OR REPLACE VIEW exchanges AS
          q.resource, q.subresource, q.namespace, q.name, q.classes, q.dry_run, q.streams, q.kubectl_command,
          q.body_sha256, q.body_truncated,
          d.effect, d.stage, d.rule, d.policy, d.policy_digest, d.reason, d.approval_id,
-         r.origin AS answered_by, r.code, r.upstream_code, r.ended, r.reason AS end_reason, r.bytes, r.masked,
+         r.origin AS answered_by, r.code, r.upstream_code, r.ended, r.reason AS end_reason, r.bytes, r.chunks, r.masked,
          r.unmasked, r.body_sha256 AS answer_sha256, r.body_truncated AS answer_truncated, r.duration_us, r.ts AS ended_at,
          CASE WHEN r.request_id IS NOT NULL THEN 'ended' WHEN e.kind IS NOT NULL THEN 'cut' ELSE 'open' END AS state,
          CASE WHEN r.request_id IS NULL THEN e.kind END AS cut_by
@@ -96,7 +96,7 @@ CREATE OR REPLACE VIEW exchanges AS
   ) AS e ON e.gateway_id = q.gateway_id AND e.seq >= q.seq;
 
 CREATE OR REPLACE VIEW open_exchanges AS
-  SELECT * EXCLUDE (state, cut_by, answered_by, code, upstream_code, ended, end_reason, bytes, masked, unmasked,
+  SELECT * EXCLUDE (state, cut_by, answered_by, code, upstream_code, ended, end_reason, bytes, chunks, masked, unmasked,
                     answer_sha256, answer_truncated, duration_us, ended_at)
   FROM exchanges WHERE state = 'open';
 
@@ -171,7 +171,7 @@ CREATE OR REPLACE VIEW incomplete AS
     SELECT ts, request_id, gateway_id, reason: concat_ws(': ', 'ended early', ended, end_reason)
     FROM q
     WHERE state = 'ended' AND ended IS DISTINCT FROM 'complete'
-      AND NOT (streams AND ended IS NOT NULL AND ended IN ('client_gone', 'expired', 'revoked', 'session_ended'))
+      AND NOT ((streams OR chunks IS NOT NULL) AND main.is_streams_end(ended))
     UNION ALL BY NAME
     SELECT ts, request_id, gateway_id, reason: 'the request''s body is recorded only in part'
     FROM q WHERE body_truncated
@@ -233,17 +233,17 @@ CREATE OR REPLACE VIEW promise_3_violations AS
   LEFT JOIN requests AS q ON q.id = r.request_id AND q.gateway_id = r.gateway_id
   WHERE r.ts <= make_timestamp(epoch_us(now())) AND (q.id IS NULL OR q.seq >= r.seq);
 
--- 5, nothing standing: allowed without a session, or outside its life.
+-- 5, nothing standing: allowed without a session, or outside its life. What ends a session is heard within a second.
 CREATE OR REPLACE VIEW promise_5_violations AS
   SELECT q.ts, q.id AS request_id, q.gateway_id,
          CASE WHEN s.id IS NULL THEN 'allowed without a session that was opened'
-              WHEN q.ts > s.ended_at THEN 'allowed after its session had ended'
+              WHEN q.ts > s.ended_at + INTERVAL 1 SECOND THEN 'allowed after its session had ended'
               ELSE 'allowed after its session had expired' END AS violation
   FROM requests AS q
   JOIN decisions AS d ON d.request_id = q.id AND d.gateway_id = q.gateway_id AND d.effect = 'allow'
   LEFT JOIN sessions AS s ON s.id = q.session_id
   WHERE q.origin = 'agent' AND q.ts <= make_timestamp(epoch_us(now()))
-    AND (s.id IS NULL OR q.ts > s.ended_at OR q.ts > s.expires_at);
+    AND (s.id IS NULL OR q.ts > least(s.ended_at, s.expires_at) + INTERVAL 1 SECOND);
 
 -- 6, one approval, one act: used more often than granted, by nobody, late, for something else, or by oneself.
 CREATE OR REPLACE VIEW promise_6_violations AS
@@ -292,7 +292,8 @@ CREATE OR REPLACE VIEW promise_10_violations AS
   FROM responses GROUP BY request_id, gateway_id HAVING count(*) > 1
   UNION ALL BY NAME
   SELECT ts, request_id, gateway_id, 'broke off and does not say why' AS violation
-  FROM responses WHERE ended IS NULL OR (ended <> 'complete' AND coalesce(reason, '') = '');
+  FROM responses
+  WHERE ended IS DISTINCT FROM 'complete' AND NOT main.is_streams_end(ended) AND coalesce(reason, '') = '';
 
 -- AC-3: each access that was carried out was authorized, under a policy that was loaded.
 CREATE OR REPLACE VIEW ac3_violations AS
