@@ -318,6 +318,12 @@ def test_a_console_and_a_recorder_that_were_killed_are_started_again(keeper: Run
 # The disk -----------------------------------------------------------------------------------------------
 
 
+def followed_log(cluster: Kubernetes) -> str:
+    """The path of a log with a secret in it, that goes on."""
+    pod = cluster.api.store.objects(PODS, "shop")[1][0]["metadata"]["name"]
+    return f"/api/v1/namespaces/shop/pods/{pod}/log?follow=true"
+
+
 def journal_of(directory: Path, log: str = "gateway") -> Path:
     """The file that the gateway writes now."""
     return max(
@@ -369,7 +375,7 @@ class Unprivileged(Running):
 @pytest.mark.parametrize("mode", MODES)
 def test_a_disk_that_takes_nothing_refuses_and_recovers(tmp_path: Path, mode: Mode) -> None:
     with (
-        Kubernetes.start(Options(directory=tmp_path / "cluster", pods=400)) as cluster,
+        Kubernetes.start(Options(directory=tmp_path / "cluster", pods=400, heartbeat=0.2)) as cluster,
         Unprivileged(tmp_path / "gateway", [upstream(cluster)], mode=mode) as gateway,
     ):
         token = gateway.session("demo")
@@ -378,7 +384,15 @@ def test_a_disk_that_takes_nothing_refuses_and_recovers(tmp_path: Path, mode: Mo
                 assert client.get(f"/api/v1/namespaces/bulk/pods?limit={limit}").status_code == 200
             for fault in (Full, ReadOnly):
                 disk = fault(ready_now(gateway)["pid"], gateway.directory)
-                disk.begin()
+                with (
+                    gateway.client("demo", token) as other,
+                    other.stream("GET", followed_log(cluster)) as log,
+                ):
+                    pieces = log.iter_raw()
+                    assert next(pieces)
+                    disk.begin()
+                    with pytest.raises(httpx.TransportError):
+                        eventually(lambda: not next(pieces))
                 before = len(cluster.requests)
                 for method, path in (
                     ("GET", "/version"),
@@ -391,13 +405,18 @@ def test_a_disk_that_takes_nothing_refuses_and_recovers(tmp_path: Path, mode: Mo
                     assert answer.json()["kind"] == "Status"
                     assert "\n" not in answer.json()["message"]
                 assert len(cluster.requests) == before, "a request went on that is in no evidence"
+                if fault is ReadOnly:
+                    identity = gateway.provider.token("ada@example.com", ["agents"])
+                    answer = gateway.exchange(identity, "demo")
+                    assert answer.status_code == 503, f"a session was opened off the record: {answer.text}"
                 disk.end()
                 eventually(lambda: client.get("/version").status_code == 200)
                 assert client.get("/api/v1/namespaces/shop/secrets/payments").status_code == 200
         sent = {received.audit_id for received in cluster.requests}
         recorded = {str(row[0]) for row in gateway.evidence("SELECT id FROM live.requests")}
         assert sent <= recorded
-        said = gateway.evidence("SELECT count FROM live.health_events WHERE kind = 'journal_unwritable'")
-        assert len(said) == 2, "a gap is not in the evidence"
+        said = gateway.evidence("SELECT gateway_id FROM live.health_events WHERE kind = 'journal_unwritable'")
+        logs = sorted(row[0].partition("-")[0] for row in said)
+        assert logs == ["console", "gateway", "gateway"], "a gap is not in the evidence"
         assert gateway.evidence("SELECT * FROM live.promise_3_violations") == []
         assert "Traceback" not in gateway.log()
