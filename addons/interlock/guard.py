@@ -242,7 +242,7 @@ class Guard:
         reverse = isinstance(mode, mode_specs.ReverseMode)
         cluster = self.perimeter.listener(mode.address) if reverse else self._tunnels.get(client.id)
         arrival = Arrival(
-            method=request.method,
+            method=request.data.method.decode("latin-1"),  # `request.method` is in upper case, whatever was sent
             target=request.data.path if not connect else f"{request.host}:{request.port}".encode(),
             headers=tuple(request.headers.fields),
             body=request.raw_content or b"",
