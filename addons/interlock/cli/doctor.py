@@ -535,18 +535,13 @@ def _rights(check: str, cluster: Cluster, gateway: Gateway, api: _Asked) -> Iter
     from interlock.cli.api_server import SELF_ACCESS, WHO_AM_I, access_review, allowed
 
     who = api.post(WHO_AM_I, {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"})
-    user = who.object.get("status", {}).get("userInfo", {}) if who.code in (200, 201) else {}
-    name = str(user.get("username", "an unknown user"))[:200] if isinstance(user, dict) else "?"
-    yield (
-        Finding("ok", f"{check} credential", f"is taken; it is {name}'s")
-        if user
-        else Finding(
-            "warn",
-            f"{check} credential",
-            f"the API server does not tell whose it is ({who.code})",
-            "see its RBAC",
-        )
-    )
+    name = _user(who)
+    if name:
+        yield Finding("ok", f"{check} credential", f"is taken; it is {name}'s")
+    else:
+        said = f"the API server does not tell whose it is ({who.code})"
+        yield Finding("warn", f"{check} credential", said, "see what its RBAC gives it")
+        name = "the gateway"
     yield from _readable_by_others(check, cluster)
 
     def may(verb: str, resource: str, group: str = "", subresource: str = "") -> bool:
@@ -590,6 +585,14 @@ def _rights(check: str, cluster: Cluster, gateway: Gateway, api: _Asked) -> Iter
         )
     else:
         yield Finding("ok", f"{check} rights", "nothing by which rights are gained")
+
+
+def _user(reply: Reply) -> str:
+    """The user that a SelfSubjectReview tells of; "" if it does not."""
+    status = reply.object.get("status")
+    info = status.get("userInfo") if isinstance(status, dict) else None
+    name = info.get("username") if isinstance(info, dict) else None
+    return visible(name)[:200] if isinstance(name, str) else ""
 
 
 def _impersonated(gateway: Gateway) -> Iterator[tuple[str, str, str]]:
