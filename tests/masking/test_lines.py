@@ -89,6 +89,24 @@ def test_after_a_private_key_on_a_long_line_the_rest_is_read():
     assert out.endswith(f"word token={T}\n")
 
 
+@pytest.mark.parametrize("size", [64, 70, 76])
+def test_a_private_key_whose_first_line_was_not_asked_for(size):
+    line = ("MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQ+/" * 2)[:size]
+    assert whole(f"{line}\nplain\n{line}") == f"{MINT(line)}\nplain\n{MINT(line)}"
+    assert run([line.encode()])[1][0].token == MINT(line)
+    for other in (line[:-1], line + "x", line[:-1] + " ", line[:-1] + "=", "0123456789abcdef" * 4):
+        assert whole(other + "\n") == other + "\n"
+
+
+def test_a_last_line_that_the_client_cut_is_not_released():
+    """The masks of a value's beginnings, asked for one by one, would spell it out."""
+    for text in (b"one\npassword=hun", b"one\nplain", b"one\n-----BEGIN EC PRIVATE KEY-----\nMII", b"one\n"):
+        lines = Lines(MINT, "log")
+        lines.cut_by_client()
+        assert lines.feed(text).data.startswith(b"one\n")
+        assert (lines.end().data, lines.end().findings) == (b"", ())
+
+
 @pytest.mark.parametrize("filler", ["word ", "x", '"a",', "é", "=", "ab.cd-ef_", "\x1b[0m"])
 @pytest.mark.parametrize("offset", [0, 1, 7, 100, TAIL - 1, TAIL, TAIL + 1, TAIL + 20, LIMIT - 20])
 def test_a_long_line_is_cut_where_nothing_is_torn(filler, offset):

@@ -350,6 +350,13 @@ def test_an_event_that_is_too_large_ends_the_watch():
         watch.feed(b"x")
 
 
+def test_a_large_list_is_masked_item_by_item():
+    listing = MASKER.listing(SECRETS)
+    first = listing.feed(f'{{"kind":"SecretList","items":[{{"data":{{"x":"{b64(S)}"}}}},'.encode())
+    assert first.data == f'{{"kind":"SecretList","items":[{{"data":{{"x":"{b64(T)}"}}}}'.encode()
+    assert listing.feed(b"{}]}").data + listing.end().data == b",{}]}"
+
+
 def test_logs_are_lines():
     log = MASKER.log()
     assert log.feed(f"a\nx token={S}".encode()).data == b"a\n"

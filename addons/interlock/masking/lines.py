@@ -27,6 +27,9 @@ _BLANK = re.compile(rb"[ \t\r]")
 _QUOTE = re.compile(rb"[\"',;]")
 _BEGIN = re.compile(rb"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _END = b"-----END "
+# A line of a PEM body whose first line was not asked for (tailLines, sinceTime): 64 characters (RFC 7468), 70 in
+# OpenSSH's keys, 76 in MIME; a digest in hexadecimal is none.
+_BODY = re.compile(rb"(?![0-9a-f]*\Z)(?:[A-Za-z0-9+/]{64}|[A-Za-z0-9+/]{70}|[A-Za-z0-9+/]{76})\Z")
 
 
 class Lines:
@@ -78,8 +81,14 @@ class Lines:
         return Masked(b"".join(out), findings, seal=SEAL)
 
     def _alone(self, whole: list[bytes]) -> bool:
-        """Whether each line stands by itself: not in a private key, not part of an overlong one."""
-        return self._key is None and not self._dropping and not self._within and max(map(len, whole)) <= LIMIT
+        """Whether each line stands by itself: no private key's, not part of an overlong one."""
+        return (
+            self._key is None
+            and not self._dropping
+            and not self._within
+            and max(map(len, whole)) <= LIMIT
+            and not any(map(_BODY.match, whole))
+        )
 
     def _line(self, line: bytes, end: bytes) -> bytes:
         """One line, with its newline in `end`; the lines of a private key are one."""
@@ -99,6 +108,10 @@ class Lines:
             self._key.update(line[:at])
             out += self._closed()
             line = line[at:]
+        if not within and _BODY.match(line):
+            token = self._mint(line)
+            self._findings.append(Finding("secret", str(self._path[1]), token))
+            return out + token.encode() + end
         masked, findings = self._text(line, within)
         self._findings += findings
         self._open(line)
