@@ -3,7 +3,7 @@
 import pytest
 
 from interlock.kube.target import parse_target
-from interlock.masking.patches import Uncovers, check
+from interlock.masking.patches import Uncovers, check, check_merge
 
 POD = "/spec/template/spec/containers/0"
 OWN = "/apis/apps/v1/namespaces/n/deployments/d"
@@ -102,3 +102,25 @@ def test_a_test_of_another_place_or_further_before_shows_nothing():
     name = f"{POD}/env/0/name"
     assert uncovers(OWN, op("test", f"{POD}/env/1/name", "A"), op("replace", name, "B"))
     assert uncovers(OWN, op("test", name, "A"), op("remove", f"{POD}/env/0"), op("replace", name, "B"))
+
+
+@pytest.mark.parametrize(
+    ("directive", "value", "passes"),
+    [
+        ("$deleteFromPrimitiveList/args", ["--password"], False),
+        ("$deleteFromPrimitiveList/command", ["--password"], False),
+        ("$setElementOrder/args", ["--level=info", "--password"], False),
+        ("$setElementOrder/args", "--password", False),
+        ("$deleteFromPrimitiveList/finalizers", ["a/b"], True),
+        ("$setElementOrder/finalizers", ["a/b"], True),
+        ("$setElementOrder/env", [{"name": "A"}, {"name": "B"}], True),
+        ("args", ["--all", "of", "them"], True),
+    ],
+)
+def test_a_strategic_merge_parts_no_words(directive, value, passes):
+    patch = {"spec": {"template": {"spec": {"containers": [{"name": "c", directive: value}]}}}}
+    if passes:
+        check_merge(patch)
+    else:
+        with pytest.raises(Uncovers, match="send the whole list"):
+            check_merge(patch)

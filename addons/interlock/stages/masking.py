@@ -55,6 +55,8 @@ class Masking:
             check(thing, a.target.query)
             if a.target.method == "PATCH" and isinstance(thing, list):
                 patches.check(a.target.info, thing)
+            elif a.target.method == "PATCH":
+                patches.check_merge(thing)
         except (HoldsMask, patches.Uncovers) as refused:
             raise Refusal(422, refused.reason) from None
         if a.target.info.subresource == "portforward" and not x.decision.unmasked:
@@ -120,7 +122,9 @@ class Masking:
             if any(name == "limitBytes" for name, _ in target.query):
                 lines.cut_by_client()
             return Reading("log", lines)
-        return Reading("body", None)
+        # Only a list that outgrows memory is read by it: a smaller one is masked whole, in `response`.
+        is_list = code == 200 and target.info.verb == "list" and _media(x) == "application/json"
+        return Reading("body", masker.listing(target.info) if is_list else None)
 
     def _connection(self, x: Exchange) -> Reading:
         assert x.admission is not None
@@ -136,8 +140,7 @@ class Masking:
 
     @staticmethod
     def _media(x: Exchange, *expected: str) -> None:
-        assert x.reply is not None
-        media = x.reply.value(b"content-type").partition(";")[0].strip().lower()
+        media = _media(x)
         if media not in expected:
             raise Refusal(502, f"the cluster answered in {media[:60]!r}, which cannot be masked as a stream")
 
@@ -169,3 +172,9 @@ class Masking:
         channels = x.reading.stream
         assert isinstance(channels, Channels)
         return channels.frame(content, from_client)
+
+
+def _media(x: Exchange) -> str:
+    """The answer's media type, in lower case, without parameters."""
+    assert x.reply is not None
+    return x.reply.value(b"content-type").partition(";")[0].strip().lower()
