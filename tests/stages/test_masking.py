@@ -251,3 +251,27 @@ def test_the_last_line_of_a_log_with_a_byte_limit_is_not_released(
     data = stage.stream(x, f"starting\npassword={SECRET[:5]}".encode()).data + stage.stream(x, b"").data
     assert data.startswith(b"starting\n" + last)
     assert len(data) == len(b"starting\n") or last
+
+
+@pytest.mark.parametrize(
+    ("target", "code", "media"),
+    [
+        ("/api/v1/namespaces/shop/pods/p", 200, "application/json"),
+        ("/api/v1/namespaces/shop/pods", 500, "application/json"),
+        ("/api/v1/namespaces/shop/pods", 200, "text/plain"),
+    ],
+)
+def test_only_a_list_can_outgrow_memory(stage: Masking, target: str, code: int, media: str) -> None:
+    assert stage.responseheaders(answered(allowed(target=target), code, media)).stream is None
+
+
+def test_a_list_that_outgrows_memory_is_masked_item_by_item(stage: Masking) -> None:
+    x = answered(allowed(target="/api/v1/secrets"), media="application/json;charset=utf-8")
+    x.reading = stage.responseheaders(x)
+    assert x.reading.form == "body"
+    raw = b'{"kind":"SecretList","apiVersion":"v1","metadata":{},"items":[' + secret() + b"]}"
+    out = b"".join(
+        stage.stream(x, piece).data for piece in (*(raw[i : i + 7] for i in range(0, len(raw), 7)), b"")
+    )
+    assert json.loads(out)["items"][0]["metadata"] == {"name": "s"}
+    assert base64.b64encode(SECRET.encode()) not in out

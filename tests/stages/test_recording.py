@@ -259,3 +259,18 @@ async def test_an_exchange_that_failed_before_its_record_is_recorded_as_refused(
     y.ended = "upstream_failed"
     await stage.error(y)
     assert journal.leaves[-1]["ended"] == "upstream_failed"
+
+
+async def test_of_a_long_list_no_more_is_kept_than_of_a_short_one(stage: Recording, journal: Journal) -> None:
+    x = decided(admitted(target="/api/v1/pods"))
+    x.reply = Reply(200, ())
+    x.reading = Reading("body", None)
+    x.masked = masked(json.dumps({"kind": "X", "pad": "a " * LARGEST_BODY}).encode())
+    for _ in range(3):
+        stage.stream(x, x.masked.data)
+    x.ended = "complete"
+    await stage.streamed(x)
+    *pieces, end = journal.leaves
+    assert [len(body) for kept in journal.bodies for body in kept.values()] == [LARGEST_BODY]
+    assert [piece["bytes"] for piece in pieces] == [len(x.masked.data)] * 3
+    assert (end["bytes"], end["body_truncated"], end["chunks"]) == (3 * len(x.masked.data), True, 3)

@@ -36,6 +36,7 @@ class Tape:
     pieces: int = 0
     masked: int = 0
     bytes: int = 0
+    truncated: bool = False
     pending: asyncio.Future[Any] | None = None
     findings: list[events.Finding] = field(default_factory=list)
 
@@ -195,7 +196,10 @@ class Recording:
         """Number one piece and send it to the journal. `size` given: its bytes are not kept, only counted and
         hashed (keyed, as a plain hash could be guessed)."""
         ts = now_us()
-        digest, bodies = (None, {}) if size is not None else self._body(data)
+        # Of a long list as much is kept as of a short one; what comes after is counted, with its findings.
+        full = channel == "body" and tape.bytes >= LARGEST_BODY
+        digest, bodies = (None, {}) if size is not None or full else self._body(data)
+        tape.truncated = tape.truncated or full or len(data) > LARGEST_BODY
         event = events.StreamChunk(
             request_id=x.id,
             ts=ts,
@@ -235,6 +239,7 @@ class Recording:
                 reason=_reason(x.broken or None),
                 content_type=x.reply.value(b"content-type") or None if x.reply is not None else None,
                 bytes=tape.bytes if tape is not None else x.bytes_out,
+                body_truncated=tape is not None and tape.truncated,
                 masked=tape.masked if tape is not None else 0,
                 unmasked=unmasked,
                 chunks=tape.pieces if tape is not None else None,
