@@ -92,8 +92,8 @@ class Door:
         """
         connection = self.connect(timeout)
         try:
-            connection.putrequest(method, target, skip_accept_encoding=True)
             named = {name.lower() for name, _ in headers}
+            connection.putrequest(method, target, skip_host="host" in named, skip_accept_encoding=True)
             if "authorization" not in named and self.token:
                 connection.putheader("Authorization", f"Bearer {self.token}")
             if body and not named & {"content-length", "transfer-encoding"}:
