@@ -26,7 +26,7 @@ from identity.provider import Provider
 
 ROOT = Path(__file__).resolve().parent.parent
 KUBECTL = Path(sys.prefix) / "bin" / "kubectl"
-START = 60.0  # seconds; a loaded machine takes its time
+START = 120.0  # seconds; a loaded machine takes its time
 
 Mode = Literal["up", "mitmdump"]
 MODES: tuple[Mode, ...] = ("up", "mitmdump")

@@ -27,7 +27,7 @@ import pytest
 
 import faulty
 from gateways import MODES, ROOT, START, Mode, Running, Upstream
-from interlock import stack
+from interlock import lifecycle, stack
 from interlock.demo import seed
 from interlock.demo.kubernetes import Kubernetes, Options
 from interlock.demo.resources import RESOURCES
@@ -313,6 +313,26 @@ def test_a_console_and_a_recorder_that_were_killed_are_started_again(keeper: Run
     # The dead console's journal is let go of, so that the new recorder has something to seal.
     eventually(lambda: keeper.evidence(sealed)[0][0] > count)
     keeper.ready = eventually(lambda: serves(keeper) and ready_now(keeper))
+
+
+async def test_what_cannot_be_started_again_is_said_once_and_tried_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    life = object.__new__(lifecycle.Lifecycle)
+    outcomes = iter([OSError("no memory"), OSError("no memory"), None, OSError("no memory")])
+    tried: list[dict[str, Any]] = []
+
+    def revive(listeners: dict[str, Any]) -> None:
+        tried.append(listeners)
+        if (outcome := next(outcomes)) is not None:
+            raise outcome
+
+    monkeypatch.setattr(lifecycle, "REVIVE_EVERY", 0)
+    monkeypatch.setattr(life, "_revive", revive)
+    with pytest.raises(RuntimeError):  # when no outcome is left
+        await life._watch_processes({"proxy": "p"})
+    assert tried == [{"proxy": "p"}] * 5
+    assert caplog.messages == ["no memory"] * 2
 
 
 # The disk -----------------------------------------------------------------------------------------------
