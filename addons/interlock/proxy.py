@@ -29,6 +29,7 @@ from mitmproxy.proxy.layers.http._events import ResponseData
 from interlock.kube.status import status
 
 OVERSIZED = "interlock_oversized"
+PIECE = 64 * 1024  # bytes; as mitmproxy reads them from a socket
 
 
 def hang_up(master: Any, flow: Any) -> None:
@@ -71,7 +72,9 @@ def bounds(
                 return False
             self.flow.response.stream = stream
             yield from self.start_response_stream()
-            yield from self.handle_event(ResponseData(self.stream_id, held))
+            # In pieces: what is made of one is let go before the next.
+            for begin in range(0, len(held), PIECE):
+                yield from self.handle_event(ResponseData(self.stream_id, held[begin : begin + PIECE]))
         return False
 
     HttpStream.check_body_size = check_body_size  # type: ignore[method-assign]
