@@ -568,3 +568,23 @@ async def test_no_connection_is_opened_for_what_was_not_cleared(life: Any) -> No
     assert data.server.error
     with pytest.raises(Fault):
         guard.tls_start_server(SimpleNamespace(context=SimpleNamespace(client=SimpleNamespace(id="c"))))
+
+
+async def test_headers_without_end_are_not_kept(life: Any) -> None:
+    wire = await Wire(guard_of(life)).start()
+    await wire.client_sends(b"GET /version HTTP/1.1\r\nHost: x\r\nX-Long: ")
+    for _ in range(40):
+        await wire.client_sends(b"a" * 4096)
+    assert wire.to_client.startswith(b"HTTP/1.1 431 ")
+    assert wire.client in wire.closed
+    assert wire.to_server == b""
+
+
+async def test_a_bare_line_break_in_a_header_is_refused(life: Any) -> None:
+    await refused(life, request("/version", headers="Kubectl-Command: a\rX: b\r\n"), 400)
+
+
+async def test_a_refusal_quotes_only_so_much(life: Any) -> None:
+    body = json.dumps({"k" * 100_000: "masked-secret-abcdefghijklmnop"}).encode()
+    status = await refused(life, request("/api/v1/namespaces/shop/configmaps", method="POST", body=body), 422)
+    assert len(status["message"]) < 5000

@@ -36,6 +36,8 @@ log = logging.getLogger("interlock")
 
 KIB, MIB = 1024, 1024 * 1024
 REQUEST_LIMIT = 3 * MIB  # the API server's own (k8s.io/apiserver: MaxRequestBodyBytes)
+HEAD_LIMIT = 128 * KIB  # of headers that have not ended; net/http's own limit for them is 1 MiB
+MESSAGE_LIMIT = 4096  # characters of a refusal's message: it may quote a key as long as the client likes
 RESPONSE_LIMIT = 8 * MIB  # above it a list is masked and delivered item by item
 ALIVE_EVERY = 0.5  # seconds between two looks at whether the sessions of open streams still stand
 
@@ -137,6 +139,7 @@ class Guard:
         self._cleared: dict[str, Exchange] = {}  # client connection id -> what may open a connection for it
         self._tasks: set[asyncio.Task[Any]] = set()
         proxy.bounds(REQUEST_LIMIT, RESPONSE_LIMIT, self._outgrown)
+        proxy.bound_heads(HEAD_LIMIT)
         proxy.own_errors()
         proxy.whole_frames()
 
@@ -262,7 +265,9 @@ class Guard:
         reverse = isinstance(mode, mode_specs.ReverseMode)
         cluster = self.perimeter.listener(mode.address) if reverse else self._tunnels.get(client.id)
         arrival = Arrival(
-            method=request.data.method.decode("latin-1"),  # `request.method` is in upper case, whatever was sent
+            method=request.data.method.decode(
+                "latin-1"
+            ),  # `request.method` is in upper case, whatever was sent
             target=request.data.path if not connect else f"{request.host}:{request.port}".encode(),
             headers=tuple(request.headers.fields),
             body=request.raw_content or b"",
@@ -359,7 +364,8 @@ class Guard:
             if refusal.code != 503:
                 return self._closed()
         body = status(
-            refusal.code, f"interlock: {refusal.message}".replace("interlock: interlock:", "interlock:")
+            refusal.code,
+            f"interlock: {refusal.message[:MESSAGE_LIMIT]}".replace("interlock: interlock:", "interlock:"),
         )
         headers = {"Content-Type": "application/json", "Audit-Id": x.id}
         if refusal.retry_after is not None:

@@ -5,6 +5,7 @@ Each exists because the public way fails open or is missing, and each has a test
 - `hang_up`: `flow.kill()` does nothing for a stream or websocket that has begun; this closes its sockets.
 - `bounds`: mitmproxy buffers a body without limit, or streams it past every check; here a request's body
   has a bound (answered 413) and a response's body that outgrows memory is handed on piece by piece.
+- `bound_heads`: mitmproxy keeps a request's head however long it grows; here it has a bound (answered 431).
 - `own_errors`: mitmproxy answers its own errors in HTML; agents get a Kubernetes Status.
 - `Frames`: one websocket message in, several out, in order and in one go.
 - `without_default_listener`: mitmdump begins to open its default port (all addresses, 8080) before it has read a
@@ -15,13 +16,15 @@ Each exists because the public way fails open or is missing, and each has a test
 from __future__ import annotations
 
 import asyncio
+import functools
 import socket
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
+from h11._receivebuffer import ReceiveBuffer
 from mitmproxy import http
 from mitmproxy.net.http import http1
-from mitmproxy.proxy import mode_specs
+from mitmproxy.proxy import commands, mode_specs
 from mitmproxy.proxy.layers import websocket
 from mitmproxy.proxy.layers.http import HttpStream, _http1
 from mitmproxy.proxy.layers.http._events import ResponseData
@@ -80,6 +83,27 @@ def bounds(
     HttpStream.check_body_size = check_body_size  # type: ignore[method-assign]
 
 
+def bound_heads(limit: int) -> None:
+    """Bound what is kept of a request's or response's head that has not ended (bytes). Call it once."""
+
+    def bounded(read: Callable[[Any, Any], Any], refuses: bool) -> Callable[[Any, Any], Any]:
+        def read_headers(self: Any, event: Any) -> Generator[Any, Any, None]:
+            yield from read(self, event)
+            if self.state == self.read_headers and len(self.buf) > limit:
+                if refuses:
+                    yield commands.SendData(self.conn, _http1.make_error_response(431))
+                self.buf = ReceiveBuffer()
+                self.state = self.done
+                yield commands.CloseConnection(self.conn)
+
+        return read_headers
+
+    for layer, refuses in ((_http1.Http1Server, True), (_http1.Http1Client, False)):
+        if not hasattr(layer.read_headers, "__wrapped__"):
+            wrapped = functools.wraps(layer.read_headers)(bounded(layer.read_headers, refuses))
+            layer.read_headers = wrapped  # type: ignore[method-assign,assignment]
+
+
 def own_errors() -> None:
     """Answer mitmproxy's own HTTP errors with a Kubernetes Status."""
 
@@ -87,6 +111,7 @@ def own_errors() -> None:
         words = {
             400: "interlock: the request could not be read as HTTP and was refused",
             413: "interlock: the request is too large",
+            431: "interlock: the request's headers are larger than any client's of Kubernetes",
             502: "interlock: the cluster could not be reached, or ended the connection; `interlock doctor` tells more",
             504: "interlock: the cluster did not answer in time",
         }

@@ -9,6 +9,7 @@ parsed goes on. Nothing of the agent's headers passes that `kube.negotiation` do
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING
 
 from OpenSSL import SSL
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from interlock.config import Cluster, Gateway
 
 BEARER = "send the session token as `Authorization: Bearer ilk_...` (`interlock kubeconfig` sets it up)"
+_BREAKS = re.compile(rb"[\x00\r\n]")  # RFC 9110, section 5.5: dangerous, as some take them for a line's end
 UPGRADABLE = frozenset({"exec", "attach", "portforward"})
 
 
@@ -94,6 +96,8 @@ class Perimeter:
             raise Refusal(413, "the request body is larger than 3 MiB, the API server's own limit")
         if a.trailers:
             raise Refusal(400, "the request has trailers, which Kubernetes does not use")
+        if any(_BREAKS.search(value) for _, value in a.headers):
+            raise Refusal(400, "a header holds a line break or NUL (RFC 9110, section 5.5)")
         bearer = _bearer(a)
         try:
             target = parse_target(a.method, a.target)
