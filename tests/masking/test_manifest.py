@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from interlock.masking.manifest import DEPTH, LIMIT, LOOKS, masked, parsed
+from interlock.masking.manifest import DEPTH, EVENTS, LOOKS, masked, parsed
 
 
 def upper(node):
@@ -90,14 +90,21 @@ def test_yaml_is_read_as_json_would_hold_it():
         "a: [",
         "a: &x [1]\nb: *x",
         "a: &x {b: 1}\nc:\n  <<: *x",
-        "a: &x {b: 1}\nc:\n  !!merge x: *x",
+        "a: {<<: {b: 1}}",
+        "a: {!!merge x: {b: 1}}",
         "a: !!binary aHVudGVyMg==",
         "a: !!python/object/apply:os.system [x]",
         "a: !!set {x}",
         "a: 1\n---\nb: 2",
         "[" * (DEPTH + 2) + "]" * (DEPTH + 2),
         "[" * 5000,
-        "a: " + "x" * LIMIT,
+        "[" * 200_000 + "]" * 200_000,
+        "{a: " * 200_000 + "}" * 200_000,
+        "- " * 200_000 + "a",
+        "? " * 200_000 + "a",
+        "- a\n" * EVENTS,
+        "a: 123456789012345678901234567890",
+        "a: \udcff",
     ],
 )
 def test_what_is_no_plain_tree_is_not_parsed(text):

@@ -16,8 +16,10 @@ import yaml
 from interlock.masking.names import blank
 
 LOOKS = re.compile(r"^(?:- )?[ \t]*[\"']?kind[\"']?:[ \t]+[\"']?[A-Z]", re.MULTILINE)  # it may be a manifest
-LIMIT = 4 * 1024 * 1024  # characters of one document that is parsed; etcd holds no object above 1.5 MiB
-DEPTH = 128
+DEPTH = (
+    128  # libyaml's composer recurses on the C stack: what is deeper would end the process, not the request
+)
+EVENTS = 60_000  # of one document that is parsed; a custom resource definition of half a megabyte has as many
 
 Walk = Callable[[Any], bool]
 Rewrite = Callable[[str], str]
@@ -81,26 +83,33 @@ def _document(text: str, walk: Walk, rewrite: Rewrite) -> str:
 
 def parsed(text: str) -> Any:
     """One YAML document as JSON would hold it. Raises ValueError when it does not parse, or is no such tree."""
-    if len(text) > LIMIT:
-        raise ValueError(f"a YAML document of more than {LIMIT} characters")
     try:
-        return _plain(yaml.load(text, _Loader), set(), 0)
-    except (yaml.YAMLError, RecursionError) as error:
+        _measured(text)
+        return _plain(yaml.load(text, _Loader))
+    except yaml.YAMLError as error:
         raise ValueError("not YAML that can be read") from error
 
 
-def _plain(node: Any, seen: set[int], depth: int) -> Any:
-    """The tree with keys as strings, as sigs.k8s.io/yaml makes them. An alias makes it a graph: ValueError."""
-    if isinstance(node, (dict, list)):
-        if id(node) in seen or depth > DEPTH:
-            raise ValueError("aliases, or too deep")
-        seen.add(id(node))
-        if isinstance(node, list):
-            return [_plain(value, seen, depth + 1) for value in node]
-        return {
-            key if isinstance(key, str) else str(key): _plain(value, seen, depth + 1)
-            for key, value in node.items()
-        }
+def _measured(text: str) -> None:
+    """Raises ValueError for a document with aliases, too deep or too large. One pass, without recursion."""
+    depth = 0
+    for count, event in enumerate(yaml.parse(text, yaml.CSafeLoader)):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEPTH or count > EVENTS or isinstance(event, yaml.AliasEvent):
+            raise ValueError("a YAML document with aliases, too deep or too large")
+
+
+def _plain(node: Any) -> Any:
+    """The tree as JSON holds it: keys are strings, as sigs.k8s.io/yaml makes them, integers have 64 bits."""
+    if isinstance(node, list):
+        return [_plain(value) for value in node]
+    if isinstance(node, dict):
+        return {key if isinstance(key, str) else str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, int) and not -(2**63) <= node < 2**64:
+        raise ValueError("an integer of more than 64 bits")
     return node
 
 
