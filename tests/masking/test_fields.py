@@ -81,6 +81,7 @@ REPRESENTATIONS = {
     "a header of a probe": {"httpGet": {"httpHeaders": [{"name": "Authorization", "value": S}]}},
     "a header with a scheme": {"httpGet": {"httpHeaders": [{"name": "Authorization", "value": f"Bearer {S}"}]}},
     "a parameter by key": {"params": [{"key": "api-token", "value": S}]},
+    "a parameter's default": {"params": [{"name": "api-token", "default": S}]},
     "flags": {"args": ["--password", S, "--user", "bob"]},
     "a flag with its value": {"args": [f"--password={S}"]},
     "a shell's script": {"command": ["sh", "-c", f"run --api-key '{S}' && done"]},

@@ -62,7 +62,7 @@ _OPEN_WORDS = re.compile(
 
 # How an object looks inside a message: JSON, what Go prints with %v and %+v, a decoder's context, a diff.
 DUMP = re.compile(
-    r"[{\[]\\*\"|bigger context|error found in #|&?[a-z]\w*\.[A-Z]\w*\{|\bmap\[|\{[A-Z]\w*:|\{\s*\.\.\.|\bValue\"?: ?\"|@@ -[0-9]|^[ \t]*[-+] ",
+    r"[{\[]\\*\"|bigger context|error found in #|\b[a-z]\w{0,63}\.[A-Z]\w{0,63}\{|\bmap\[|\{[A-Z]\w{0,63}:|\{\s*\.\.\.|\bValue\"?: ?\"|@@ -[0-9]|^[ \t]*[-+] ",
     re.ASCII | re.MULTILINE,
 )
 

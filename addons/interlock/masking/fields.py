@@ -5,7 +5,7 @@ them, and a finding for each. What is masked:
 
     Secret, at any depth          every value of data and stringData; a Helm release is opened instead
     any key, any depth            the strings (and numbers) under a name of `names.sensitive`
-    {name, value}, {key, value}   value, if the name is sensitive: environment, headers, parameters
+    {name, value}, {key, value}   value (or default), if the name is sensitive: environment, headers, parameters
     lists of strings              the word after a flag with a sensitive name: ["--password", "x"]
     any string                    JSON inside it is walked, manifests are, the rules of `text` apply
     last-applied-configuration    walked as its own object; masked whole when it does not parse
@@ -48,6 +48,8 @@ _IDENTIFIERS = frozenset(
     {"image", "imageID", "containerID", "kind", "apiVersion", "name", "namespace", "secretName"}
 )
 _IMAGES = frozenset({"image", "imageID", "containerID"})  # `repository/vault-token:1.2`
+
+_VALUES = ("value", "default")  # what stands beside a name: environment, parameters
 
 SWEEP_LIMIT = (
     256  # values of one object that are looked for inside its other strings; beyond: equal ones only
@@ -197,7 +199,7 @@ class Walk:
                 )
                 if failures.PLAIN.fullmatch(str(node.get("message"))):
                     done = ("message",)  # `cannot be handled as a Secret: illegal base64` names no value
-        if "value" in node:
+        if "value" in node or "default" in node:
             self._pair(node, path)
         clean = self._clean
         for key, value in node.items():
@@ -252,12 +254,14 @@ class Walk:
 
     def _pair(self, node: dict[str, Any], path: Path) -> None:
         name = node.get("name") or node.get("key")
-        value = node["value"]
-        if isinstance(name, str) and sensitive(name):
+        if not isinstance(name, str) or not sensitive(name):
+            return
+        for key in _VALUES:
+            value = node.get(key)
             if isinstance(value, str):
-                node["value"] = self._named(value, (path, "value"), name)
-            elif not isinstance(value, dict):
-                node["value"] = self.whole(value, (path, "value"))
+                node[key] = self._named(value, (path, key), name)
+            elif key in node and not isinstance(value, dict):
+                node[key] = self.whole(value, (path, key))
 
     def _metadata(self, node: dict[str, Any], path: Path, depth: int) -> None:
         annotations = node.get("annotations")

@@ -21,7 +21,7 @@ LIMIT = 32 * 1024  # bytes of a line that has not ended
 TAIL = 512  # bytes of a longer one that stay, so that a name and its value are not torn apart
 _WORD = 256  # bytes of one word that stay together: `names` reads no longer names
 
-_TRIES = 4  # places of each kind at which a cut is tried
+_TRIES = 2  # places of each kind at which a cut is tried
 
 _BLANK = re.compile(rb"[ \t\r]")
 _QUOTE = re.compile(rb"[\"',;]")
