@@ -678,3 +678,12 @@ def test_a_directory_that_cannot_be_used_is_refused_at_once(tmp_path):
         Journal(tmp_path / "file")
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_a_journal_that_cannot_begin_lets_go_of_everything(tmp_path, monkeypatch):
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with failing(monkeypatch, "link", errno.EROFS), pytest.raises(JournalUnwritable, match="read-only"):
+        Journal(tmp_path)
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert list((tmp_path / "journal").iterdir()) == []
+    assert not locks.is_held(tmp_path / locks.GATEWAYS)

@@ -197,8 +197,12 @@ class Journal:
             self._journal.mkdir(mode=0o750, parents=True, exist_ok=True)
             self._device = os.stat(self._journal).st_dev
             self._presence = locks.open_lock(self.directory / locks.GATEWAYS)
-            fcntl.flock(self._presence, fcntl.LOCK_SH)
-            self.gateway_id, self._number, self._seq, self._file = _open_log(self._journal, name)
+            try:
+                fcntl.flock(self._presence, fcntl.LOCK_SH)
+                self.gateway_id, self._number, self._seq, self._file = _open_log(self._journal, name)
+            except OSError:
+                os.close(self._presence)
+                raise
         except OSError as error:
             raise JournalUnwritable(self.directory, _cause(error)) from error
         self._thread = threading.Thread(target=self._run, name="interlock-journal", daemon=True)
