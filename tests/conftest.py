@@ -10,5 +10,5 @@ import warnings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    import mitmproxy.addons  # noqa: F401
+    import mitmproxy.addons
     import mitmproxy.addons.tlsconfig  # noqa: F401

@@ -357,7 +357,7 @@ def test_a_cluster_with_the_certificate_of_anothers_authority_is_502(
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_request_with_the_gateways_credential_is_in_the_evidence(
+def test_all_that_the_evidence_says_was_let_through_reached_the_cluster(
     passages: dict[Mode, Passage], mode: Mode
 ) -> None:
     """Also those for which it acted as somebody else."""

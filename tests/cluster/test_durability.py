@@ -37,8 +37,9 @@ pytestmark = [pytest.mark.cluster, pytest.mark.processes]
 SEED = int(os.environ.get("INTERLOCK_SEED", "20260"))
 CLIENTS = 4
 RECORDER, CONSOLE = "interlock.evidence.recorder", "interlock.console"
-# What ten rounds kill, in an order that the seed makes.
-DECK = (*(("gateway",),) * 6, *((RECORDER,),) * 2, (CONSOLE,), ("gateway", RECORDER))
+# What ten rounds kill, in an order that the seed makes; "start" is a gateway that does not serve yet.
+DECK = (*(("gateway",),) * 5, ("gateway", "start"), *((RECORDER,),) * 2, (CONSOLE,), ("gateway", RECORDER))
+STARTING = 3.0  # seconds that a start takes, about
 HEALED_WITHIN = 60.0  # seconds, on a machine that has much else to do
 
 READER = """
@@ -175,13 +176,23 @@ def processes(directory: Path, module: str) -> list[int]:
     return found
 
 
-def kill(gateway: Running, victims: tuple[str, ...]) -> Counter[str]:
+def kill(gateway: Running, victims: tuple[str, ...], rng: random.Random) -> Counter[str]:
     """Kill -9; what of it was there to be killed."""
     killed: Counter[str] = Counter()
     for victim in victims:
         if victim == "gateway":
             gateway.stop(signal.SIGKILL)
             killed[f"gateway ({gateway.mode})"] += 1
+            continue
+        if victim == "start":
+            with (gateway.directory / "gateway.log").open("ab") as log:
+                command = gateway.command()
+                home = {**os.environ, "HOME": str(gateway.directory)}
+                starting = subprocess.Popen(command, stdout=log, stderr=log, cwd=gateway.directory, env=home)
+            time.sleep(rng.uniform(0, STARTING))
+            starting.kill()
+            starting.wait()
+            killed["start"] += 1
             continue
         for number in processes(gateway.directory, victim):
             os.kill(number, signal.SIGKILL)
@@ -233,7 +244,7 @@ def test_nothing_is_lost_or_doubled_by_kill_9(
         stack.enter_context(load.running(rng))
         for victims in plan:
             time.sleep(rng.uniform(0.2, 1.2))
-            killed += kill(gateway, victims)
+            killed += kill(gateway, victims, rng)
             if "gateway" in victims:
                 gateway.mode = next(modes)
                 gateway.start()

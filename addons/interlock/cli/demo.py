@@ -58,7 +58,11 @@ def demo(as_json: Annotated[bool, JSON] = False, keep: Annotated[bool, KEEP] = F
     try:
         issuer = scenario.Issuer()
         config = scenario.lay_out(
-            directory / "gateway", issuer, server=cluster.server, ca=cluster.ca, token=directory / "cluster" / "token"
+            directory / "gateway",
+            issuer,
+            server=cluster.server,
+            ca=cluster.ca,
+            token=directory / "cluster" / "token",
         )
         gateway, ready = _start(config)
         kubeconfig = _agent(directory, cluster, issuer, ready)
@@ -87,7 +91,9 @@ def _start(config: Path) -> tuple[subprocess.Popen[bytes], dict[str, Any]]:
     log = config.parent / "gateway.log"
     with log.open("wb") as output:
         gateway = subprocess.Popen(
-            [sys.executable, "-m", "interlock.cli", "up", "--config", str(config)], stdout=output, stderr=output
+            [sys.executable, "-m", "interlock.cli", "up", "--config", str(config)],
+            stdout=output,
+            stderr=output,
         )
     ready = config.parent / "ready.json"
     end = time.monotonic() + START
@@ -246,7 +252,7 @@ def _evidence(directory: Path, acts: int) -> dict[str, Any]:
             "AND (table_name LIKE '%violations' OR table_name IN ('incomplete', 'seq_gaps')) ORDER BY 1"
         ).fetchall()
         for (view,) in views:
-            rows = connection.execute(f"SELECT count(*) FROM live.{view}").fetchall()[0][0]  # noqa: S608 - own names
+            rows = connection.execute(f"SELECT count(*) FROM live.{view}").fetchall()[0][0]
             if rows:
                 found["wrong"].append(f"the evidence's view {view} holds {rows} rows, expected none")
         found["checked"] = [view for (view,) in views]

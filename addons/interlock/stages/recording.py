@@ -13,7 +13,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from interlock.evidence import events
@@ -38,7 +38,6 @@ class Tape:
     bytes: int = 0
     truncated: bool = False
     pending: asyncio.Future[Any] | None = None
-    findings: list[events.Finding] = field(default_factory=list)
 
 
 def now_us() -> int:
