@@ -158,7 +158,7 @@ def touches(text: str) -> bool:
 
 def _touches(text: str) -> bool:
     low = text.lower()
-    if any(map(low.__contains__, _SIGNS)):
+    if any(map(low.__contains__, _SIGNS)) or ("://" in low and "@" in low):
         return True
     return triggers(low) and (low.startswith("-") or any(map(low.__contains__, _SEPARATORS)))
 
