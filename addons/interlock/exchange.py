@@ -130,6 +130,7 @@ class Reading:
 
     form: Form
     stream: Stream | Channels | None
+    headers: tuple[Header, ...] = ()  # of the answer's, those that go to the agent
 
 
 @dataclass(frozen=True, slots=True)

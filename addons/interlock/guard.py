@@ -28,7 +28,7 @@ from mitmproxy.proxy.layers.http import HTTPMode
 
 from interlock import proxy
 from interlock.exchange import Answer, Arrival, Exchange, Header, Refusal, Reply
-from interlock.kube.negotiation import response_headers, upgrade_headers
+from interlock.kube.negotiation import upgrade_headers
 from interlock.kube.status import status
 from interlock.masking.masker import Masked
 
@@ -417,7 +417,7 @@ class Guard:
             self._flows[flow.id] = flow
 
     def _stream_from_here(self, flow: Any, x: Exchange) -> None:
-        headers = http.Headers(response_headers(x.reply.headers if x.reply else ()))
+        headers = http.Headers(x.reading.headers if x.reading else ())
         headers.pop("content-length", None)
         headers["Transfer-Encoding"] = "chunked"
         headers["Audit-Id"] = x.id
@@ -504,7 +504,7 @@ class Guard:
         assert x.reply is not None
         headers = [
             h
-            for h in response_headers(x.reply.headers)
+            for h in (x.reading.headers if x.reading is not None else ())
             if h[0].lower() not in (b"content-length", b"audit-id")
         ]
         headers.append((b"Audit-Id", x.id.encode("ascii")))

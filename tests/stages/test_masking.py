@@ -275,3 +275,11 @@ def test_a_list_that_outgrows_memory_is_masked_item_by_item(stage: Masking) -> N
     )
     assert json.loads(out)["items"][0]["metadata"] == {"name": "s"}
     assert base64.b64encode(SECRET.encode()) not in out
+
+
+def test_a_warning_of_the_clusters_is_masked_and_other_headers_need_a_name(stage: Masking) -> None:
+    x = answered(allowed(), warning=f'299 - "password={SECRET} is weak"', set_cookie="a=b")
+    headers = dict(stage.responseheaders(x).headers)
+    assert SECRET.encode() not in headers[b"warning"]
+    assert b"is weak" in headers[b"warning"]
+    assert b"set-cookie" not in headers

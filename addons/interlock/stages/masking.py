@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from dataclasses import replace
 
 from interlock.exchange import Exchange, Reading, Refusal, Shown
+from interlock.kube.negotiation import response_headers
 from interlock.masking import patches
 from interlock.masking.masker import Channels, Masked, Masker, Unmaskable
 from interlock.masking.write_back import HoldsMask, check
@@ -101,6 +103,18 @@ class Masking:
     # Answers
 
     def responseheaders(self, x: Exchange) -> Reading:
+        assert x.reply is not None
+        header = self._masker(x).header
+        # A webhook's or a policy's own words come as warnings, and may quote an object.
+        headers = tuple(
+            (name, header(value.decode("utf-8", "replace")).encode())
+            if name.lower() == b"warning"
+            else (name, value)
+            for name, value in response_headers(x.reply.headers)
+        )
+        return replace(self._reading(x), headers=headers)
+
+    def _reading(self, x: Exchange) -> Reading:
         assert x.admission is not None
         assert x.reply is not None
         target, code = x.admission.target, x.reply.code

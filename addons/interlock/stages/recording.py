@@ -219,7 +219,8 @@ class Recording:
         tape.masked += len(findings)
         tape.bytes += len(data)
         written = self._journal.put(event, bodies)
-        self._wrote(bodies)
+        if bodies:
+            written.add_done_callback(lambda done: self._settled(done, bodies))
         return written
 
     async def _end(self, x: Exchange) -> Recorded:
@@ -259,6 +260,10 @@ class Recording:
             self._known.move_to_end(digest)
             return digest, {}
         return digest, {digest: kept}
+
+    def _settled(self, done: asyncio.Future[Any], bodies: Mapping[str, bytes]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self._wrote(bodies)
 
     def _wrote(self, bodies: Mapping[str, bytes]) -> None:
         for digest in bodies:
