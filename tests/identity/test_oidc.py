@@ -7,8 +7,8 @@ import base64
 import hmac
 import json
 import time
-from collections.abc import Callable
-from dataclasses import Iterator, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
