@@ -573,6 +573,13 @@ def test_a_runnning_gateway_whose_recorder_said_why_it_ended(
     assert "start the gateway again" in found(path)["evidence"].remedy
 
 
+def test_nobody_at_the_consoles_address_is_no_gateway(tmp_path: Path, api: ApiDouble, evidence: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert found(write(tmp_path, api, console=f"127.0.0.1:{port}"))["gateway"].text == "does not run"
+
+
 def test_a_port_that_is_taken_is_told(tmp_path: Path, api: ApiDouble, evidence: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         address = f"127.0.0.1:{busy.getsockname()[1]}"

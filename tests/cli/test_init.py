@@ -71,6 +71,13 @@ def test_it_says_what_was_written_and_what_to_do_next(run, api: ApiDouble, tmp_p
     assert any("create token agent --audience interlock > agent.token" in step for step in steps)
 
 
+def test_json_has_the_same(run, api: ApiDouble, tmp_path: Path) -> None:
+    told = json.loads(started(run, api, tmp_path, "--json").out)
+    assert (told["cluster"], told["actAs"]) == ("dev", "none")
+    assert told["wrote"][0] == f"{tmp_path}/gateway/gateway.yaml"
+    assert told["next"][1] == f"interlock up --config {tmp_path}/gateway/gateway.yaml"
+
+
 def test_nothing_is_overwritten_unless_it_is_forced(run, api: ApiDouble, tmp_path: Path) -> None:
     started(run, api, tmp_path)
     policy, ca = tmp_path / "gateway" / "policy.yaml", tmp_path / "gateway" / "certs" / "ca.pem"

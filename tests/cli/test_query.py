@@ -19,7 +19,7 @@ from interlock.cli import query as command
 from interlock.cli.errors import Failed
 from interlock.cli.query import ask, plain, text
 from interlock.evidence.journal import Journal
-from interlock.evidence.reading import EvidenceUnreadable, Result
+from interlock.evidence.reading import Result
 
 HOSTILE = "\x1b[2J[red]x[/red]\u202e"
 
@@ -127,33 +127,6 @@ def test_now_is_compared_in_utc_wherever_the_machine_is(
     journal.commit(samples.request())
     sql = "SELECT count(*) FROM requests WHERE ts BETWEEN now() - INTERVAL 1 HOUR AND now() + INTERVAL 1 HOUR"
     assert ask(evidence, sql).rows == [(1,)]
-
-
-def test_a_copy_that_grew_old_meanwhile_is_opened_again(
-    evidence: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from interlock.evidence import reading
-
-    real, failures = reading.query, iter([True, True])
-
-    def query(*arguments: object) -> Result:
-        if next(failures, False):
-            raise EvidenceUnreadable("Invalid Input Error: stale snapshot: open evidence.duckdb again")
-        return real(*arguments)
-
-    monkeypatch.setattr(reading, "query", query)
-    assert ask(evidence, "SELECT 1").rows == [(1,)]
-
-
-def test_a_copy_that_is_always_old_is_told(evidence: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from interlock.evidence import reading
-
-    def query(*_: object) -> Result:
-        raise EvidenceUnreadable("stale snapshot")
-
-    monkeypatch.setattr(reading, "query", query)
-    with pytest.raises(Failed, match="stale snapshot"):
-        ask(evidence, "SELECT 1")
 
 
 def test_columns_of_one_name_are_all_there(run, evidence: Path) -> None:

@@ -8,6 +8,7 @@ import unicodedata
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from interlock.cli.screen import WIDE, below, cut, screen, visible
 
@@ -68,6 +69,8 @@ def test_lines_below_begin_where_they_should_and_end_in_time() -> None:
         ("interlock-agents", 9, "inte…ents"),
         ("interlock-agents", 8, "inte…nts"),
         ("as it is\n", 0, "as it is\\n"),
+        ("日本語の名前", 7, "日 … 前"),
+        ("日本", 5, "日本 "),
     ],
 )
 def test_what_is_too_long_loses_its_middle(text: str, width: int, shown: str) -> None:
@@ -76,4 +79,4 @@ def test_what_is_too_long_loses_its_middle(text: str, width: int, shown: str) ->
 
 @given(st.text(), st.integers(1, 60))
 def test_a_column_is_never_wider_than_it_should_be(text: str, width: int) -> None:
-    assert len(cut(text, width)) == width
+    assert cell_len(cut(text, width)) == width

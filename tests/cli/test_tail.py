@@ -192,6 +192,20 @@ def test_without_following_it_ends_although_more_comes(
     assert list(records(evidence, last=1, follow=False, denied=False)) == []
 
 
+def test_following_shows_what_comes(evidence: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from interlock.evidence import reading
+
+    sent = samples.request()
+    events_now = [
+        json.loads(events.leaf(event, "gateway-1", n))
+        for n, event in enumerate([sent, samples.response(sent)])
+    ]
+    monkeypatch.setattr(reading, "tail", lambda *_: iter([None, *events_now, None]))
+    shown = list(records(evidence, last=0, follow=True, denied=False))
+    assert [record["request_id"] for record in shown] == [sent.id]
+    assert list(records(evidence, last=0, follow=True, denied=True)) == []
+
+
 def test_what_is_remembered_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "UNDECIDED", 2)
     told = _Told([])
@@ -236,7 +250,11 @@ def test_notes_are_shown_and_those_of_the_doctor_are_not(run, evidence: Path) ->
             events.SessionRefused(ts=samples.now(), reason=f"of {name}", refusal_id="4711", client_ip="::1")
         )
         log.close()
+        log = Journal(evidence, name)
+        log.commit(samples.policy())
+        log.close()
     shown = lines(run, evidence)
+    assert sum(line.endswith(" policy loaded") for line in shown) == 1
     assert any(line.endswith("session refused ::1 id 4711") for line in shown)
     assert "         of gateway" in shown
     assert "         of doctor" not in shown

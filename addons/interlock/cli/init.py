@@ -85,6 +85,7 @@ def init(
     force: Annotated[
         bool, typer.Option("--force", help="Overwrite what is there (never the authority).")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Write a working gateway.yaml, policy and authority for a real cluster, and say what to do next."""
     from interlock import authority
@@ -98,12 +99,18 @@ def init(
     output.mkdir(parents=True, exist_ok=True)
     publish(output, files, force=force)
     ca = authority.ensure(output / "certs")
-    for written in (*(output / file for file in files), ca):
-        print(f"wrote {written}")
+    written = [str(output / file) for file in files] + [str(ca)]
+    steps = _next_steps(output, cluster, agents)
+    if as_json:
+        print(
+            json.dumps(
+                {"cluster": cluster, "actAs": acts, "why": why, "wrote": written, "next": steps}, indent=1
+            )
+        )
+        return
+    print("\n".join(f"wrote {file}" for file in written))
     print(f"actAs: {acts} ({why})")
-    print("next:")
-    for line in _next_steps(output, cluster, agents):
-        print(f"  {line}")
+    print("next:", *steps, sep="\n  ")
 
 
 # ----------------------------------------------------------------------------------- what can be found out

@@ -33,7 +33,6 @@ EVIDENCE = typer.Option(
     help="An evidence directory, or a copy of its evidence.duckdb; else the one that --config names.",
 )
 READABLE = 12  # columns that text needs before folding it makes no sense
-TRIES = 5
 
 
 def query(
@@ -80,22 +79,17 @@ def ask(path: Path, sql: str) -> Result:
 
     if not sql.strip().strip(";"):
         raise Failed('no SQL was given; try "FROM who_did_what"')
-    for left in reversed(range(TRIES)):
-        try:
-            with reading.open_evidence(path) as connection:
-                # Times in the evidence are UTC without a zone; now() and the like must not be local time.
-                connection.execute("SET TimeZone = 'UTC'")
-                return reading.query(connection, sql)
-        except reading.EvidenceUnreadable as error:
-            # What was opened a moment ago was replaced and its journal sealed: the next one is whole.
-            if left and "stale snapshot" in str(error):
-                continue
-            if "pytz" in str(error):
-                raise Failed(
-                    "a column has a time zone, which cannot be shown; cast it, as in now()::TIMESTAMP"
-                ) from None
-            raise Failed(visible(str(error))) from None
-    raise AssertionError
+    try:
+        with reading.open_evidence(path) as connection:
+            # Times in the evidence are UTC without a zone; now() and the like must not be local time.
+            connection.execute("SET TimeZone = 'UTC'")
+            return reading.query(connection, sql)
+    except reading.EvidenceUnreadable as error:
+        if "pytz" in str(error):
+            raise Failed(
+                "a column has a time zone, which cannot be shown; cast it, as in now()::TIMESTAMP"
+            ) from None
+        raise Failed(visible(str(error))) from None
 
 
 def print_json(result: Result) -> None:

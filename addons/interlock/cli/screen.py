@@ -55,8 +55,12 @@ def below(text: str, indent: int, width: int) -> str:
 
 def cut(text: str, width: int) -> str:
     """`text`, made visible, in exactly `width` columns: what is too long loses its middle. As it is if 0."""
+    from rich.cells import cell_len, set_cell_size
+
     shown = visible(text)
-    if len(shown) <= width or width == 0:
-        return shown.ljust(width)
+    size = cell_len(shown)
+    if size <= width or width == 0:
+        return shown + " " * (width - size)
     end = (width - 1) // 2
-    return f"{shown[: width - 1 - end]}…{shown[len(shown) - end :]}"
+    # Some letters are two columns wide; where half of one would have to stay, a blank does.
+    return f"{set_cell_size(shown, width - 1 - end)}…{set_cell_size(shown[::-1], end)[::-1]}"
