@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -35,6 +36,23 @@ from test_credential import CERTIFICATE, KEY, kubeconfig
 
 ROOT = Path(__file__).parent.parent
 SECRET = "hunter2"
+
+# The public key of RFC 7515, appendix A.3
+KEYS = json.dumps(
+    {
+        "keys": [
+            {
+                "kty": "EC",
+                "crv": "P-256",
+                "kid": "k",
+                "use": "sig",
+                "alg": "ES256",
+                "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+                "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+            }
+        ]
+    }
+)
 
 
 @pytest.fixture
@@ -124,7 +142,7 @@ def test_the_smallest_file_has_defaults_beside_it(directory: Path) -> None:
 
 
 def test_every_key(directory: Path) -> None:
-    (directory / "jwks.json").write_text('{"keys": []}')
+    (directory / "jwks.json").write_text(KEYS)
     (directory / "policies").mkdir()
     gateway = loaded(
         directory,
@@ -200,7 +218,7 @@ def test_every_key(directory: Path) -> None:
         authorized_parties=("cli",),
         required_claims={"repo": "shop", "verified": True, "level": 3},
         certificate_authority=CERTIFICATE,
-        jwks=b'{"keys": []}',
+        jwks=KEYS.encode(),
     )
     assert gateway.sessions.client_address == ("10.0.0.0/8", "::1/128")
     assert gateway.sessions.accept_identity_tokens
@@ -493,3 +511,9 @@ def test_an_address_is_written_back_as_it_was_meant(text: str) -> None:
             _server(f"https://{server.host if ':' not in server.host else f'[{server.host}]'}:{server.port}")
             == server
         )
+
+
+def test_a_key_set_that_cannot_be_used_is_told_with_its_file(directory: Path) -> None:
+    (directory / "jwks.json").write_text("{")
+    told = problems(directory, minimal(identity={"oidc": [provider(jwks="jwks.json")]}))
+    assert any("jwks.json: the key set is not JSON" in problem for problem in told)

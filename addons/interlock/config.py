@@ -33,7 +33,7 @@ from interlock.credential import (
     from_kubeconfig,
 )
 from interlock.documents import DocumentError, Fault, Loc, Plain, Strict, dotted, read, read_bytes
-from interlock.identity.oidc import Issuer
+from interlock.identity.oidc import Issuer, parse_keys
 from interlock.identity.sessions import ANY, CONSOLE, SAME
 
 # Words of the field types below: each turns the text of the file into a value, or says what was expected.
@@ -225,7 +225,13 @@ AuthorityData = Annotated[Authority, BeforeValidator(_authority_data)]
 
 
 def _key_set(value: object, info: ValidationInfo) -> bytes:
-    return _content(_path(value, info))
+    path = _path(value, info)
+    content = _content(path)
+    try:
+        parse_keys(content)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}; expected a JWK set (RFC 7517)") from None
+    return content
 
 
 def _refuse_unbuilt(_: object) -> NoReturn:
