@@ -264,7 +264,7 @@ def test_impersonating_the_cluster_names_the_agent_and_its_rbac_decides_too(
     for id, code in asked:
         event = events[str(id)]
         assert code == event["responseStatus"]["code"] == 403
-        assert event["user"]["username"] == GATEWAY_USER
+        assert event["user"].get("username") == GATEWAY_USER
         assert event["impersonatedUser"]["username"] == AGENT
         assert "agents" in event["impersonatedUser"]["groups"]
         assert event["impersonatedUser"]["extra"]["interlock-session"]
@@ -278,7 +278,7 @@ def test_acting_as_none_the_cluster_sees_the_gateway(
     answer = passage.door("proxy").send("GET", f"/api/v1/namespaces/{NS}/configmaps")
     assert answer.code == 200
     (event,) = [e for e in passage.audited() if e["auditID"] == answer.headers["audit-id"]]
-    assert event["user"]["username"] == GATEWAY_USER
+    assert event["user"].get("username") == GATEWAY_USER
     assert "impersonatedUser" not in event
 
 
@@ -332,7 +332,7 @@ def test_two_clusters_at_once(
         with plane.audit_log.open("rb") as log:
             log.seek(begun[name])
             events: list[Any] = [json.loads(line) for line in log.read().split(b"\n")[:-1]]
-        reached = {e["auditID"] for e in events if e["user"]["username"] == GATEWAY_USER}
+        reached = {e["auditID"] for e in events if e["user"].get("username") == GATEWAY_USER}
         assert len(reached) == 2
         assert recorded[name] == reached
 
@@ -382,7 +382,7 @@ def test_all_that_the_evidence_says_was_let_through_reached_the_cluster(
         with passage.plane.audit_log.open("rb") as log:
             log.seek(begun)
             events = [json.loads(line) for line in log.read().split(b"\n")[:-1]]
-        agents = [e for e in events if e["user"]["username"] == GATEWAY_USER]
+        agents = [e for e in events if e["user"].get("username") == GATEWAY_USER]
         reached = {e["auditID"] for e in agents}
         if mine <= reached:
             break

@@ -301,7 +301,7 @@ def audit_ids(control_plane: ControlPlane, namespace: str) -> Counter[str]:
     return Counter(
         event["auditID"]
         for event in control_plane.audit_events()
-        if event["user"]["username"] == user
+        if event["user"].get("username") == user
         and event["requestURI"].startswith(where)
         and event["stage"] == "ResponseComplete"
     )
