@@ -489,6 +489,34 @@ def test_a_policy_is_reloaded_whole_or_not_at_all(tmp_path: Path, cluster: Kuber
         assert outcomes == {"loaded", "refused"}
 
 
+def test_a_policy_file_that_vanishes_from_a_folder_stays_in_force(
+    tmp_path: Path, cluster: Kubernetes
+) -> None:
+    deny = (
+        "apiVersion: interlock/v1\nkind: Policy\nmetadata: {name: deny}\n"
+        "spec: {subjects: [{group: agents}], rules: [{name: no-secrets, effect: deny, match: {resources: [secrets]}}]}\n"
+    )
+
+    class Folder(Running):
+        def write(self) -> None:
+            super().write()
+            (self.directory / "policies").mkdir()
+            (self.directory / "policies" / "allow.yaml").write_text(self.policy)
+            (self.directory / "policies" / "deny.yaml").write_text(deny)
+            file = self.directory / "gateway.yaml"
+            file.write_text(file.read_text().replace("policies: [policy.yaml]", "policies: [policies]"))
+
+    with (
+        Folder(tmp_path, [upstream(cluster)]) as gateway,
+        gateway.client("demo", gateway.session("demo")) as client,
+    ):
+        assert client.get("/api/v1/namespaces/shop/secrets").status_code == 403
+        (tmp_path / "policies" / "deny.yaml").unlink()
+        time.sleep(2.5)
+        assert client.get("/api/v1/namespaces/shop/secrets").status_code == 403
+        assert "deny.yaml: gone" in gateway.log()
+
+
 def test_a_journal_that_cannot_be_written_refuses_and_recovers(tmp_path: Path, cluster: Kubernetes) -> None:
     with Running(tmp_path, [upstream(cluster)]) as gateway:
         token = gateway.session("demo")

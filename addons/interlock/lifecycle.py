@@ -225,6 +225,10 @@ class Lifecycle:
             seen = stamp
             try:
                 policies = await asyncio.to_thread(self._load_policies)
+                gone = sorted(map(str, self.policies.files.keys() - policies.files.keys()))
+                if gone:
+                    # It may have held a deny: a file that vanishes from a folder is no change of mind.
+                    raise OSError(f"{', '.join(gone)}: gone; put it back, or restart the gateway without it")
                 await self.journal.append(self._policy_event(policies))
             except (DocumentError, OSError) as error:
                 log.error("the policies were not reloaded, those before stay in force: %s", error)

@@ -20,9 +20,8 @@ from interlock.evidence import events
 from interlock.evidence.journal import Journal
 from interlock.exchange import Exchange, Recorded
 
-KIB, MIB = 1024, 1024 * 1024
+MIB = 1024 * 1024
 LARGEST_BODY = 1 * MIB  # of a masked body, what is kept; the rest is counted and marked as truncated
-LARGEST_ARGUMENT = 8 * KIB
 MOST_FINDINGS = 500  # of one event; an event that is too large (evidence.lines) would be none at all
 LARGEST_WORDS = 256  # characters of a finding's path; of a reason four times as many
 KNOWN_BODIES = 4096  # digests of bodies that this process has written; they are content-addressed
